@@ -1,0 +1,144 @@
+"""The seam between the engine and whoever serves a language model.
+
+Messages are plain dicts in the OpenAI chat-completions shape (`{role, content, tool_calls?, tool_call_id?, name?}`),
+which is also how the session's state keeps them: `tool_calls` are `{id, type: "function", function: {name, arguments}}`
+with `arguments` a JSON text. A message in the state also has `id`, the `record_id` of its record; a provider leaves
+that key (and any other it does not know) out of what it sends.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict
+
+__all__ = [
+    "ChatModel",
+    "ChatRequest",
+    "Completion",
+    "DeltaSink",
+    "FinishReason",
+    "FunctionCall",
+    "Message",
+    "ToolCall",
+    "ToolSchema",
+    "Usage",
+]
+
+
+class FunctionCall(TypedDict):
+    """What a model wants called. `arguments` is JSON text as the model wrote it, possibly invalid."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    """One call a model asks for; `id` is unique within the session."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class Message(TypedDict):
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | list[dict[str, Any]] | None  # text, or OpenAI content parts (text, image_url, ...)
+    tool_calls: NotRequired[list[ToolCall]]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
+    id: NotRequired[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSchema:
+    """A tool as a model is told of it. `parameters` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One call of a model. `parameters` are the provider-neutral ones (`temperature`, `max_tokens`, `top_p`, `stop`,
+    `seed`, `tool_choice`, `parallel_tool_calls`, `response_schema`) plus any of the provider's own; `timeout` is in seconds for the whole call.
+    """
+
+    messages: Sequence[Message]
+    tools: Sequence[ToolSchema] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    timeout: float = 60.0
+
+
+class FinishReason(StrEnum):
+    """Why a model stopped, in one vocabulary for all providers."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one call, normalised: `prompt_tokens` and `completion_tokens` are inclusive totals.
+
+    `cached_tokens` (read) and `cache_write_tokens` are parts of the prompt, `reasoning_tokens` of the completion.
+    `source` is `provider` when the provider reported it and `estimated` when it did not. `cost_usd` is a cost that the
+    provider itself reported, as decimal text. Raises `ValueError` when a part exceeds its total.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    source: Literal["provider", "estimated"] = "provider"
+    cost_usd: str | None = None
+
+    def __post_init__(self) -> None:
+        counts = (self.prompt_tokens, self.completion_tokens, self.cached_tokens, self.cache_write_tokens)
+        if min(*counts, self.reasoning_tokens) < 0:
+            raise ValueError("a token count is negative")
+        if self.cached_tokens + self.cache_write_tokens > self.prompt_tokens:
+            raise ValueError("more cached tokens than prompt tokens")
+        if self.reasoning_tokens > self.completion_tokens:
+            raise ValueError("more reasoning tokens than completion tokens")
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What a call returned. `message` is the assistant's; `model` is the one the provider says it used."""
+
+    message: Message
+    finish_reason: FinishReason
+    usage: Usage
+    model: str
+
+
+DeltaSink: TypeAlias = Callable[[str, str], None]
+"""Called synchronously with (channel, text) for every piece as it arrives; channel is `content` or `reasoning`."""
+
+
+class ChatModel(Protocol):
+    """One language model at one provider. Safe to use from many tasks at once.
+
+    `provider` and `model` are names for the log. Calls stream from the provider and always return the whole.
+    """
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    async def complete(self, request: ChatRequest, on_delta: DeltaSink) -> Completion:
+        """One call. Raises `ProviderError` (see `errors.py`); cancellation closes the connection before it returns."""
+        ...

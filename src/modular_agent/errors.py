@@ -1,0 +1,107 @@
+"""The root of every error this product raises on purpose.
+
+    AgentError                 code, kind, parameters; text in English and Chinese; knows no HTTP
+    ├── InvalidInput           bad input with the place of each fault (`errors[]`)
+    └── ...                    each layer's own, in its `errors.py`
+
+An error class declares what it says as data; an instance carries only the parameters. The HTTP status of a kind
+is the business of `api/errors.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, Literal, TypeAlias
+
+__all__ = ["AgentError", "Fault", "IllegalTransition", "InvalidInput", "Kind", "Language"]
+
+Language: TypeAlias = Literal["en", "zh"]
+
+
+class Kind(StrEnum):
+    """What sort of failure an error is; the transport maps each to its own status."""
+
+    INVALID = "invalid"  # understood, but cannot be used: a path, a workflow, a state
+    MALFORMED = "malformed"  # does not have the declared shape
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    TOO_LARGE = "too_large"
+    RATE_LIMITED = "rate_limited"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing wrong with an input, and where.
+
+    `path` is the key path (`nodes.think.model`); `file` is relative to the configs root; `line` and `column` count
+    from 1 and are None where the input is not a file. `suggestion` is the likely name for a typo.
+    """
+
+    code: str
+    message: str
+    path: str = ""
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+        where = " ".join(part for part in (place, self.path) if part)
+        hint = f" (did you mean {self.suggestion!r}?)" if self.suggestion else ""
+        return f"{where}: {self.message}{hint}" if where else f"{self.message}{hint}"
+
+
+class AgentError(Exception):
+    """An error with a stable code, a kind, and a text in each language.
+
+    Subclasses set `code`, `kind`, `english`, `chinese` (format strings over the keyword parameters).
+    `retry_after` is in seconds and is set by those that pass by themselves.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    kind: ClassVar[Kind] = Kind.INTERNAL
+    english: ClassVar[str] = "Something went wrong inside the server."
+    chinese: ClassVar[str] = "服务器内部出错。"
+
+    def __init__(self, *, retry_after: float | None = None, **parameters: object) -> None:
+        super().__init__()
+        self.parameters = parameters
+        self.retry_after = retry_after
+
+    def message(self, language: Language = "en") -> str:
+        """The text for a person, in `language`."""
+        template = self.chinese if language == "zh" else self.english
+        return template.format_map({key: str(value) for key, value in self.parameters.items()})
+
+    def __str__(self) -> str:
+        return self.message()
+
+
+class InvalidInput(AgentError):
+    """Input that cannot be used, with every fault found in it."""
+
+    code = "invalid_input"
+    kind = Kind.INVALID
+    english = "The input has {count} fault(s)."
+    chinese = "输入有 {count} 处错误。"
+
+    def __init__(self, faults: Sequence[Fault], **parameters: object) -> None:
+        super().__init__(count=len(faults), **parameters)
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return "\n".join([self.message(), *(str(fault) for fault in self.faults)])
+
+
+class IllegalTransition(AgentError):
+    """A status change that the transition table does not hold."""
+
+    code = "illegal_transition"
+    kind = Kind.CONFLICT
+    english = "A {noun} that is {status} cannot become {target}."
+    chinese = "状态为 {status} 的{noun}不能变为 {target}。"

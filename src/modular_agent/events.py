@@ -1,0 +1,141 @@
+"""The records of a session's log and the events made of them: what is emitted is what is stored is what is streamed.
+
+A record is made by whoever knows the fact (`Record`), gets its `seq`, `timestamp` and bytes from the writer in the
+transaction that makes it durable (`CommittedRecord`), and only then reaches a client, inside an envelope that holds
+those very bytes. Token deltas alone (`Delta`) are never stored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+import orjson
+
+from modular_agent.kit.clock import rfc3339
+from modular_agent.kit.ids import new_id
+
+__all__ = ["EVENT_TYPES", "CommittedRecord", "Delta", "Record", "RecordType", "SessionRef", "event_type"]
+
+
+class RecordType(StrEnum):
+    """The kinds of records (fields of each: docs/log.md)."""
+
+    MESSAGE = "message"
+    TOOL_CALL = "tool_call"
+    LLM_REQUEST = "llm_request"
+    LLM_RESPONSE = "llm_response"
+    TOKEN_USAGE = "token_usage"
+    COST = "cost"
+    ERROR = "error"
+    LOG = "log"
+    RUN = "run"
+    STEP = "step"
+    CONTROL = "control"
+    INTERRUPT = "interrupt"
+
+
+EVENT_TYPES: Final[Mapping[str, str]] = {
+    RecordType.MESSAGE: "message",
+    RecordType.TOOL_CALL: "tool_call",
+    RecordType.LLM_REQUEST: "llm_call",
+    RecordType.LLM_RESPONSE: "llm_call",
+    RecordType.TOKEN_USAGE: "llm_call",
+    RecordType.COST: "llm_call",
+    RecordType.ERROR: "error_event",
+    RecordType.LOG: "log",
+    RecordType.RUN: "session_update",
+    RecordType.CONTROL: "session_update",
+    RecordType.STEP: "workflow_state",
+    RecordType.INTERRUPT: "interrupt",
+}
+
+
+def event_type(record_type: str) -> str:
+    """The envelope's `type` for a record of `record_type`."""
+    return EVENT_TYPES[record_type]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRef:
+    """A session as the storage names it: `n` is its integer key, `session_id` what people see."""
+
+    n: int
+    session_id: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """A fact on its way into the log.
+
+    `fields` are those of its `record_type`, as JSON values. `record_id` is known before the commit, so that state and
+    other records can name it.
+    """
+
+    record_type: RecordType
+    fields: Mapping[str, Any]  # any JSON value: the shapes are documented per record type
+    run_id: str | None = None
+    node: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    record_id: str = field(default_factory=lambda: new_id("rec"))
+
+    def encode(self, session_id: str) -> bytes:
+        """The record's JSON object without `seq` and `timestamp`, encoded once; the writer puts those in front."""
+        return orjson.dumps(
+            {
+                "record_id": self.record_id,
+                "session_id": session_id,
+                "run_id": self.run_id,
+                "record_type": self.record_type,
+                "node": self.node,
+                "metadata": self.metadata,
+                **self.fields,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedRecord:
+    """A record as it stands in the log. `line` is its JSON object in UTF-8 and ends with a newline; `ts` is in µs."""
+
+    session: SessionRef
+    seq: int
+    ts: int
+    record_type: str
+    record_id: str
+    run_id: str | None
+    node: str | None
+    line: bytes
+
+    @staticmethod
+    def make_line(seq: int, ts: int, body: bytes) -> bytes:
+        """The log line of an encoded record: `body` is what `Record.encode` returned."""
+        return b'{"seq":%d,"timestamp":"%s",' % (seq, rfc3339(ts).encode()) + body[1:] + b"\n"
+
+    def envelope(self) -> bytes:
+        """The event for clients, `{"type","session_id","seq","timestamp","data"}`, built around the stored bytes."""
+        return b'{"type":"%s","session_id":"%s","seq":%d,"timestamp":"%s","data":%s}' % (
+            EVENT_TYPES[self.record_type].encode(),
+            self.session.session_id.encode(),
+            self.seq,
+            rfc3339(self.ts).encode(),
+            self.line[:-1],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """A piece of a message that a model is still writing; never stored.
+
+    `message_id` is the `record_id` the finished message will have; `offset` counts the characters of this `channel`
+    (`content` or `reasoning`) sent before. `abandoned` says that the attempt failed: forget what came under this id.
+    """
+
+    session: SessionRef
+    run_id: str
+    node: str
+    message_id: str
+    text: str
+    offset: int
+    channel: str = "content"
+    abandoned: bool = False

@@ -1,0 +1,42 @@
+"""Time as a collaborator, so that tests can make it jump."""
+
+import time
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+__all__ = ["Clock", "SystemClock", "rfc3339", "utc_datetime"]
+
+MICROSECONDS: Final = 1_000_000
+
+
+class Clock(Protocol):
+    """Where the product reads the time from."""
+
+    def now_us(self) -> int:
+        """Microseconds since 1970-01-01T00:00:00Z; may jump in either direction."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary point; never goes back."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def utc_datetime(us: int) -> datetime:
+    """The aware UTC time of `us` microseconds since the epoch."""
+    seconds, rest = divmod(us, MICROSECONDS)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
+def rfc3339(us: int) -> str:
+    """`us` microseconds since the epoch as `2025-10-22T17:48:00.000000Z` (RFC 3339, always 27 characters)."""
+    return utc_datetime(us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

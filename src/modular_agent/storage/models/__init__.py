@@ -1,0 +1,1 @@
+"""The storage models layer."""
