@@ -90,8 +90,8 @@ class InvalidInput(AgentError):
     english = "The input has {count} fault(s)."
     chinese = "输入有 {count} 处错误。"
 
-    def __init__(self, faults: Sequence[Fault], **parameters: object) -> None:
-        super().__init__(count=len(faults), **parameters)
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(count=len(faults))
         self.faults = tuple(faults)
 
     def __str__(self) -> str:
