@@ -65,7 +65,8 @@ class ChatRequest:
     """One call of a model.
 
     `parameters` are the provider-neutral ones (`temperature`, `max_tokens`, `top_p`, `stop`, `seed`, `tool_choice`,
-    `parallel_tool_calls`, `response_schema`) plus any of the provider's own; `timeout` is in seconds, for the whole call.
+    `parallel_tool_calls`, `response_schema`) plus any of the provider's own. `timeout` is in seconds, for the whole
+    call.
     """
 
     messages: Sequence[Message]
