@@ -1,1 +1,38 @@
-"""The storage models layer."""
+"""The tables, one aggregate a module. Core tables are the one source of the schema and of the SQL.
+
+Columns are integers, text and bytes only, because compiled statements skip SQLAlchemy's type conversion. Times are
+microseconds since the epoch (UTC), money is nano-dollars, JSON is text (or bytes where only Python reads it).
+"""
+
+from modular_agent.storage.models.checkpoints import checkpoint_writes, checkpoints, log_items
+from modular_agent.storage.models.effects import effects
+from modular_agent.storage.models.errors import errors
+from modular_agent.storage.models.idempotency import idempotency_keys
+from modular_agent.storage.models.interrupts import interrupts
+from modular_agent.storage.models.llm_calls import llm_calls
+from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.records import log_files, mirror, records
+from modular_agent.storage.models.runs import ACTIVE_STATUSES_SQL, run_inbox, runs
+from modular_agent.storage.models.sessions import sessions
+from modular_agent.storage.models.workflows import workflow_versions, workflows
+
+__all__ = [
+    "ACTIVE_STATUSES_SQL",
+    "checkpoint_writes",
+    "checkpoints",
+    "effects",
+    "errors",
+    "idempotency_keys",
+    "interrupts",
+    "llm_calls",
+    "log_files",
+    "log_items",
+    "metadata",
+    "mirror",
+    "records",
+    "run_inbox",
+    "runs",
+    "sessions",
+    "workflow_versions",
+    "workflows",
+]

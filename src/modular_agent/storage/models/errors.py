@@ -1,0 +1,24 @@
+"""Errors that happened, as a list to work through."""
+
+from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text
+
+from modular_agent.storage.models.metadata import metadata
+
+__all__ = ["errors"]
+
+errors = Table(
+    "errors",
+    metadata,
+    Column("error_id", Text, primary_key=True),
+    Column("session_n", Integer, ForeignKey("sessions.n", ondelete="CASCADE")),
+    Column("run_id", Text),
+    Column("node", Text),
+    Column("ts", Integer, nullable=False),
+    Column("error_type", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Index("ix_errors_ts", "ts"),
+    Index("ix_errors_fingerprint", "fingerprint", "ts"),
+    Index("ix_errors_session", "session_n", "ts"),
+)

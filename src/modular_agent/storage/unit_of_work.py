@@ -1,0 +1,92 @@
+"""What a caller wants made durable, as data: the writer merges many of these into one transaction."""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from sqlalchemy import Table
+
+from modular_agent.events import CommittedRecord, Record, SessionRef
+
+__all__ = ["Committed", "Conflict", "Counters", "Fence", "SessionRecord", "UnitOfWork"]
+
+T = TypeVar("T")
+
+
+class Fence(NamedTuple):
+    """Refuses the whole unit with `StaleEpoch` unless the run still has this epoch."""
+
+    run_id: str
+    epoch: int
+
+
+class SessionRecord(NamedTuple):
+    """A record and the session whose log takes it."""
+
+    session: SessionRef
+    record: Record
+
+
+class Conflict(StrEnum):
+    """What an insert does when the row's primary key is there already."""
+
+    FAIL = "fail"
+    IGNORE = "ignore"
+    REPLACE = "replace"
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a unit adds to its session's totals. `cost_nano` is in nano-dollars (1e-9 USD)."""
+
+    messages: int = 0
+    tool_calls: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    unpriced_tokens: int = 0
+    cost_nano: int = 0
+
+    def add(self, other: "Counters") -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(slots=True)
+class UnitOfWork(Generic[T]):
+    """One caller's part of a transaction: all of it is committed, or none.
+
+    In this order: `fences` are checked; `records` get their `seq`, `timestamp` and place; `rows` are inserted, whole
+    rows in the tables' column order (values: int, str, bytes, float or None); `counters` are added to sessions;
+    then `then` runs arbitrary SQL (rare: it costs a savepoint) and its result is handed back. A unit with `then` runs
+    its rows and `then` together in that savepoint, in the order of the units. `first` is like `then`, but runs before
+    the records and rows (it may create the session or run that they belong to); both see all earlier units.
+    """
+
+    fences: list[Fence] = field(default_factory=list[Fence])
+    records: list[SessionRecord] = field(default_factory=list[SessionRecord])
+    rows: dict[tuple[Table, Conflict], list[tuple[Any, ...]]] = field(default_factory=dict)  # SQL values
+    counters: dict[int, Counters] = field(default_factory=dict[int, Counters])  # by session n
+    first: Callable[[sqlite3.Connection], object] | None = None
+    then: Callable[[sqlite3.Connection], T] | None = None
+
+    def insert(self, table: Table, row: tuple[Any, ...], *, conflict: Conflict = Conflict.FAIL) -> None:
+        self.rows.setdefault((table, conflict), []).append(row)
+
+    def record(self, session: SessionRef, record: Record) -> None:
+        self.records.append(SessionRecord(session, record))
+
+    def count(self, session: SessionRef, counters: Counters) -> None:
+        self.counters.setdefault(session.n, Counters()).add(counters)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(Generic[T]):
+    """What became of a unit: its records as they stand in the log, and what `then` returned."""
+
+    records: tuple[CommittedRecord, ...]
+    result: T | None
