@@ -4,6 +4,10 @@ Messages are plain dicts in the OpenAI chat-completions shape (`{role, content, 
 which is also how the session's state keeps them: `tool_calls` are `{id, type: "function", function: {name, arguments}}`
 with `arguments` a JSON text. A message in the state also has `id`, the `record_id` of its record; a provider leaves
 that key (and any other it does not know) out of what it sends.
+
+Two keys are a provider's own memory and must survive in the state as they came: `reasoning` is what the model thought,
+and `extra_content`, named by provider, is what that provider wants back with the conversation (Gemini refuses a tool
+call without its thought signature, Anthropic one without its thinking block). No provider sends another's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +42,7 @@ class ToolCall(TypedDict):
     id: str
     type: Literal["function"]
     function: FunctionCall
+    extra_content: NotRequired[dict[str, Any]]  # opaque: whatever JSON the provider named by the key asks to get back
 
 
 class Message(TypedDict):
@@ -49,6 +54,8 @@ class Message(TypedDict):
     tool_call_id: NotRequired[str]
     name: NotRequired[str]
     id: NotRequired[str]
+    reasoning: NotRequired[str]
+    extra_content: NotRequired[dict[str, Any]]  # opaque, as in a tool call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +125,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What a call returned. `message` is the assistant's; `model` is the one the provider says it used."""
+    """What a call returned. `message` is the assistant's; `model` is the one the provider says it used.
+
+    `served_by` is the URL that answered when it is not the provider's own (another service that speaks its protocol, a
+    model on one's own machine), else empty: prices depend on it.
+    """
 
     message: Message
     finish_reason: FinishReason
     usage: Usage
     model: str
+    served_by: str = ""
 
 
 DeltaSink: TypeAlias = Callable[[str, str], None]
