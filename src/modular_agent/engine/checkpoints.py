@@ -1,0 +1,395 @@
+"""The checkpoint saver: LangGraph's state on our own storage, in the same transactions as the log.
+
+It hands rows to the writer in the order of its calls, before its first `await`, and is fail-stop: once one write of a
+run failed, every later one of that run is refused. What a finished task wrote and the facts it made commit together
+(`aput_writes`); the checkpoint follows (`aput`). Append logs are stored as their new items only.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    PendingWrite,
+    get_checkpoint_id,
+    get_checkpoint_metadata,
+)
+from langgraph.types import Interrupt
+
+from modular_agent.engine.channels import LogRef, Segment
+from modular_agent.engine.errors import CheckpointThreadUnknown
+from modular_agent.engine.store import (
+    CheckpointRow,
+    CheckpointStore,
+    Facts,
+    LogItem,
+    Question,
+    RunKey,
+    StoredCheckpoint,
+    WriteRow,
+)
+from modular_agent.events import Record, RecordType, SessionRef
+from modular_agent.kit.ids import new_id
+
+__all__ = ["BINDING", "Binding", "Saver"]
+
+BINDING: Final = "__modular_agent_binding"  # in `config["configurable"]`; two underscores keep it out of metadata
+_INTERRUPT: Final = "__interrupt__"
+_NULL_TASK: Final = "00000000-0000-0000-0000-000000000000"
+_LOG: Final = "__log__"
+
+
+@dataclass(slots=True)
+class Binding:
+    """A run as the saver sees it.
+
+    `pending` collects the facts of each task until its writes come. `failure` is the first refused write. `last` is
+    the newest write not yet known to be durable. `questions` are the interrupts raised since the start, by graph id.
+    """
+
+    run: RunKey
+    pending: dict[str, Facts] = field(default_factory=dict[str, Facts])
+    failure: BaseException | None = None
+    last: asyncio.Future[object] | None = None
+    questions: dict[str, Question] = field(default_factory=dict[str, Question])
+    fresh: bool = False  # nothing is stored for the session yet
+    clears_pending: bool = False
+
+    def facts(self, task_id: str) -> Facts:
+        """The facts of a task, to be committed with what it writes."""
+        return self.pending.setdefault(task_id, Facts())
+
+    def track(self, write: Awaitable[object]) -> asyncio.Future[object]:
+        """Remembers a write, so that `durable` waits for it and a failure is kept."""
+        future = asyncio.ensure_future(write)
+        future.add_done_callback(self._settle)
+        self.last = future
+        return future
+
+    def _settle(self, future: asyncio.Future[object]) -> None:
+        if not future.cancelled() and (error := future.exception()) is not None and self.failure is None:
+            self.failure = error
+
+    async def durable(self) -> None:
+        """Waits until everything handed over so far is committed; raises the first failure."""
+        if self.last is not None and not self.last.done():
+            await asyncio.wait({self.last})  # in order: the last one stands for all
+        self.check()
+
+    def check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+class _StateCache:
+    """The lists of append logs of the newest checkpoints, by session; bounded."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lists: OrderedDict[int, tuple[str, dict[tuple[Segment, ...], list[Any]]]] = OrderedDict()
+
+    def put(self, n: int, checkpoint_id: str, logs: dict[tuple[Segment, ...], list[Any]]) -> None:
+        self._lists[n] = (checkpoint_id, logs)
+        self._lists.move_to_end(n)
+        if len(self._lists) > self._size:
+            self._lists.popitem(last=False)
+
+    def get(self, n: int, checkpoint_id: str) -> dict[tuple[Segment, ...], list[Any]]:
+        held = self._lists.get(n)
+        return held[1] if held is not None and held[0] == checkpoint_id else {}
+
+    def drop(self, n: int) -> None:
+        self._lists.pop(n, None)
+
+
+class Saver(BaseCheckpointSaver[int]):
+    """LangGraph's checkpoint saver on a `CheckpointStore`.
+
+    LangGraph copies it shallowly when it compiles a graph, so everything that changes lives in shared objects.
+    """
+
+    def __init__(self, store: CheckpointStore, *, cached_states: int = 256) -> None:
+        super().__init__()
+        self._store = store
+        self._cache = _StateCache(cached_states)
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        binding, configurable = _binding(config), _configurable(config)
+        session = binding.run.session if binding else await self._session(configurable)
+        ns = configurable.get("checkpoint_ns", "")
+        stored, items, logs = _split_logs(checkpoint)
+        row = self._row(config, ns, checkpoint["id"], stored, get_checkpoint_metadata(config, metadata), binding)
+        if binding is None:
+            await self._store.put_checkpoint(session, None, row, items)
+        else:
+            binding.check()
+            binding.fresh = False
+            write = binding.track(self._store.put_checkpoint(session, binding.run, row, items))
+            if ns and row.step > 0:  # our own nodes wait before they act (`durable`); a user's graph does not
+                await asyncio.shield(write)
+        if not ns:
+            self._cache.put(session.n, checkpoint["id"], logs)
+        return {
+            "configurable": {
+                "thread_id": configurable["thread_id"],
+                "checkpoint_ns": ns,
+                "checkpoint_id": row.checkpoint_id,
+            }
+        }
+
+    def _row(
+        self, config: RunnableConfig, ns: str, checkpoint_id: str, stored: Any, metadata: Any, binding: Binding | None
+    ) -> CheckpointRow:
+        kind, blob = self.serde.dumps_typed(stored)
+        return CheckpointRow(
+            ns=ns,
+            checkpoint_id=checkpoint_id,
+            parent_id=_configurable(config).get("checkpoint_id"),
+            root_id=(metadata.get("parents") or {}).get("") if ns else checkpoint_id,
+            run_id=binding.run.run_id if binding else metadata.get("run_id"),
+            step=metadata.get("step", -1),
+            source=metadata.get("source", ""),
+            type=kind,
+            checkpoint=blob,
+            metadata=orjson.dumps(metadata, default=repr),
+        )
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        binding, configurable = _binding(config), _configurable(config)
+        session = binding.run.session if binding else await self._session(configurable)
+        special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
+        rows = [
+            WriteRow(task_id, WRITES_IDX_MAP.get(channel, index), task_path, channel, *self.serde.dumps_typed(value))
+            for index, (channel, value) in enumerate(writes)
+        ]
+        place = (configurable.get("checkpoint_ns", ""), str(configurable["checkpoint_id"]))
+        if binding is None:
+            await self._store.put_writes(session, None, *place, rows, replace=special, facts=Facts())
+            return
+        binding.check()
+        facts = self._facts_of(binding, writes, task_id)
+        write = self._store.put_writes(session, binding.run, *place, rows, replace=special, facts=facts)
+        await asyncio.shield(binding.track(write))
+
+    def _facts_of(self, binding: Binding, writes: Sequence[tuple[str, Any]], task_id: str) -> Facts:
+        """The task's facts; with an interrupt among its writes, the question too."""
+        facts = binding.pending.pop(task_id, None) or Facts()
+        if task_id == _NULL_TASK and binding.clears_pending:
+            binding.clears_pending = False
+            facts.clears_pending = True
+        for channel, value in writes:
+            if channel == _INTERRUPT:
+                for interrupt in value:
+                    _ask(binding, facts, interrupt)
+        return facts
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        binding, configurable = _binding(config), _configurable(config)
+        ns, wanted = configurable.get("checkpoint_ns", ""), get_checkpoint_id(config)
+        if binding is not None and binding.fresh:
+            return None
+        session = binding.run.session if binding else await self._store.session(configurable["thread_id"])
+        if session is None:
+            return None
+        found = await self._store.checkpoint(session, ns, wanted)
+        return None if found is None else await self._tuple(session, configurable["thread_id"], found)
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - the library's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        if config is None:
+            return
+        configurable = _configurable(config)
+        session = await self._store.session(configurable["thread_id"])
+        if session is None:
+            return
+        found = await self._store.checkpoints(
+            session,
+            configurable.get("checkpoint_ns"),
+            before=get_checkpoint_id(before) if before else None,
+            limit=None if filter else limit,
+        )
+        wanted = get_checkpoint_id(config)
+        left = len(found) if limit is None else limit
+        for one in found:
+            if left <= 0:
+                return
+            if (wanted and one.row.checkpoint_id != wanted) or not _matches(one, filter):
+                continue
+            left -= 1
+            yield await self._tuple(session, configurable["thread_id"], one)
+
+    async def _tuple(self, session: SessionRef, thread_id: str, found: StoredCheckpoint) -> CheckpointTuple:
+        row = found.row
+        checkpoint = self.serde.loads_typed((row.type, row.checkpoint))
+        await self._join_logs(session, row, checkpoint)
+        place = {"thread_id": thread_id, "checkpoint_ns": row.ns}
+        return CheckpointTuple(
+            {"configurable": {**place, "checkpoint_id": row.checkpoint_id}},
+            checkpoint,
+            orjson.loads(row.metadata),
+            {"configurable": {**place, "checkpoint_id": row.parent_id}} if row.parent_id else None,
+            [self._pending(write) for write in found.writes],
+        )
+
+    def _pending(self, write: WriteRow) -> PendingWrite:
+        return (write.task_id, write.channel, self.serde.loads_typed((write.type, write.value)))
+
+    async def _join_logs(self, session: SessionRef, row: CheckpointRow, checkpoint: Checkpoint) -> None:
+        """Puts the lists back where the stored checkpoint has references to segments."""
+        values = checkpoint["channel_values"]
+        cached = self._cache.get(session.n, row.checkpoint_id)
+        logs: dict[tuple[Segment, ...], list[Any]] = {}
+        for channel, value in values.items():
+            if not (isinstance(value, dict) and _LOG in value):
+                continue
+            segments = tuple((str(name), int(length)) for name, length in value[_LOG])  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
+            if (items := cached.get(segments)) is None:
+                parts = await self._store.log_items(session, segments)
+                items = [orjson.loads(item) for part, _ in parts for item in part]
+                frozen = bool(parts) and parts[-1][1]
+            else:
+                frozen = False
+            logs[segments] = items
+            values[channel] = LogRef(segments, items, (), frozen)
+
+    async def pending_interrupts(self, session: SessionRef) -> frozenset[str]:
+        """The ids of the interrupts that the session's newest state waits for."""
+        found = await self._store.checkpoint(session, "", None)
+        writes = found.writes if found else ()
+        return frozenset(
+            interrupt.id for write in writes if write.channel == _INTERRUPT for interrupt in self._pending(write)[2]
+        )
+
+    # -- housekeeping ------------------------------------------------------------------------------------------
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        session = await self._store.session(thread_id)
+        if session is not None:
+            self._cache.drop(session.n)
+            await self._store.delete_checkpoints(session)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        await self._store.delete_run_checkpoints(list(run_ids))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        source = await self._store.session(source_thread_id)
+        target = await self._store.session(target_thread_id)
+        if source is None:
+            return
+        if target is None:
+            raise CheckpointThreadUnknown(thread_id=target_thread_id)
+        await self._store.copy_checkpoints(source, target)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        for thread_id in thread_ids:
+            session = await self._store.session(thread_id)
+            if session is not None:
+                await self._store.prune_checkpoints(session, keep=0 if strategy == "delete" else 1)
+
+    def forget(self, session: SessionRef) -> None:
+        """Drops what is cached of a session whose checkpoints were changed by somebody else."""
+        self._cache.drop(session.n)
+
+    async def _session(self, configurable: dict[str, Any]) -> SessionRef:
+        session = await self._store.session(configurable["thread_id"])
+        if session is None:
+            raise CheckpointThreadUnknown(thread_id=configurable["thread_id"])
+        return session
+
+
+def _configurable(config: RunnableConfig) -> dict[str, Any]:
+    return config.get("configurable") or {}
+
+
+def _binding(config: RunnableConfig) -> Binding | None:
+    return _configurable(config).get(BINDING)
+
+
+def _split_logs(
+    checkpoint: Checkpoint,
+) -> tuple[dict[str, Any], list[LogItem], dict[tuple[Segment, ...], list[Any]]]:
+    """The checkpoint with references in place of lists, the items to store, and the lists for the cache."""
+    values: dict[str, Any] = {}
+    items: list[LogItem] = []
+    logs: dict[tuple[Segment, ...], list[Any]] = {}
+    for channel, value in checkpoint["channel_values"].items():
+        if not isinstance(value, LogRef):
+            values[channel] = value
+            continue
+        values[channel] = {_LOG: [list(segment) for segment in value.segments]}
+        logs[value.segments] = value.items
+        if value.new:
+            name, length = value.segments[-1]
+            first = length - len(value.new)
+            items += [LogItem(name, first + i, orjson.dumps(item)) for i, item in enumerate(value.new)]
+    return {**checkpoint, "channel_values": values}, items, logs
+
+
+def _matches(found: StoredCheckpoint, wanted: dict[str, Any] | None) -> bool:
+    if not wanted:
+        return True
+    metadata = orjson.loads(found.row.metadata)
+    return all(metadata.get(key) == value for key, value in wanted.items())
+
+
+def _ask(binding: Binding, facts: Facts, interrupt: Interrupt) -> None:
+    """Makes a question of an interrupt, unless it is the same one passing through a parent graph."""
+    if interrupt.id in binding.questions:
+        return
+    value: dict[str, Any] = interrupt.value if isinstance(interrupt.value, dict) else {"value": interrupt.value}  # pyright: ignore[reportUnknownVariableType]
+    question = Question(
+        interrupt_id=new_id("int"),
+        graph_id=interrupt.id,
+        node=str(value.get("node", "")),
+        kind=str(value.get("kind", "question")),
+        question={key: item for key, item in value.items() if key not in {"node", "kind", "form", "due_at"}},
+        form=value.get("form"),
+        due_at=value.get("due_at"),
+    )
+    binding.questions[interrupt.id] = question
+    facts.questions.append(question)
+
+
+def question_record(question: Question, run_id: str) -> Record:
+    """The `interrupt` record of a question that is asked."""
+    return Record(
+        record_type=RecordType.INTERRUPT,
+        run_id=run_id,
+        node=question.node,
+        fields={
+            "interrupt_id": question.interrupt_id,
+            "kind": question.kind,
+            "phase": "asked",
+            "question": question.question,
+            "form": question.form,
+            "due_at": question.due_at,
+        },
+    )

@@ -1,0 +1,78 @@
+"""What can go wrong while a workflow is compiled or run."""
+
+from modular_agent.errors import AgentError, Kind
+
+__all__ = [
+    "CheckpointThreadUnknown",
+    "IterationLimitReached",
+    "LimitReached",
+    "NodeFailed",
+    "NodeTimedOut",
+    "NoRoute",
+    "OutputInvalid",
+    "StateKeyUnknown",
+]
+
+
+class CheckpointThreadUnknown(AgentError):
+    """A checkpoint names a session that does not exist."""
+
+    code = "checkpoint_session_not_found"
+    kind = Kind.NOT_FOUND
+    english = "No session has the id {thread_id}."
+    chinese = "没有 id 为 {thread_id} 的会话。"
+
+
+class NodeTimedOut(AgentError):
+    """A node's attempt took longer than its `timeout`."""
+
+    code = "node_timeout"
+    english = "Node {node} did not finish within {seconds} s."
+    chinese = "节点 {node} 未在 {seconds} 秒内完成。"
+
+
+class NodeFailed(AgentError):
+    """A node's own code raised."""
+
+    code = "node_failed"
+    english = "Node {node} failed: {type}: {reason}"
+    chinese = "节点 {node} 失败：{type}：{reason}"
+
+
+class NoRoute(AgentError):
+    """A node has only conditional ways out and none of the conditions is true."""
+
+    code = "no_route"
+    english = "None of the conditions on the edges out of {node} is true; add an edge without `when`."
+    chinese = "节点 {node} 的出边条件均不成立；请添加一条没有 `when` 的边。"
+
+
+class StateKeyUnknown(AgentError):
+    """A node wrote to a state key that the workflow does not declare."""
+
+    code = "state_key_unknown"
+    english = "Node {node} returned the state key {key}, which the workflow's state does not declare."
+    chinese = "节点 {node} 返回了工作流状态中未声明的键 {key}。"
+
+
+class OutputInvalid(AgentError):
+    """A node's result does not have the shape that the workflow asks for."""
+
+    code = "node_output_invalid"
+    english = "The result of node {node} is not what the workflow asks for: {reason}"
+    chinese = "节点 {node} 的结果不符合工作流的要求：{reason}"
+
+
+class LimitReached(AgentError):
+    """A run went over one of its limits, and the workflow says to fail."""
+
+    code = "limit_reached"
+    kind = Kind.CONFLICT
+    english = "The run reached its limit {limit} = {maximum} (used: {used})."
+    chinese = "运行已达到限制 {limit} = {maximum}（已用：{used}）。"
+
+
+class IterationLimitReached(LimitReached):
+    """An agent node's loop reached its `max_iterations`."""
+
+    code = "iteration_limit_reached"

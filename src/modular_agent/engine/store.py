@@ -1,0 +1,282 @@
+"""What the engine needs made durable, and the port through which it says so.
+
+The engine knows no tables: whoever implements `RunStore` turns these values into units of work. Every method that is
+not a coroutine function enqueues before it returns, so the order of calls is the order of commits.
+"""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+from modular_agent.engine.channels import Segment
+from modular_agent.events import Record, SessionRef
+from modular_agent.lifecycle import RunStatus
+
+__all__ = [
+    "CheckpointRow",
+    "CheckpointStore",
+    "EffectIntent",
+    "EffectResult",
+    "EffectState",
+    "Facts",
+    "InboxMessage",
+    "LogItem",
+    "ModelCall",
+    "Question",
+    "RunChange",
+    "RunKey",
+    "RunStore",
+    "StoredCheckpoint",
+    "WriteRow",
+]
+
+
+class RunKey(NamedTuple):
+    """A run at one of its epochs: every write of it names the epoch, and a stale one is refused."""
+
+    session: SessionRef
+    run_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCall:
+    """A model call as numbers. Durations in µs; `cost_nano` in nano-dollars, None where no price is known."""
+
+    call_id: str
+    workflow_id: str
+    node: str
+    provider: str
+    model: str
+    duration_us: int
+    first_token_us: int | None
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    cost_nano: int | None
+    price_source: str | None
+    error_kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectIntent:
+    """A tool call that is about to run."""
+
+    tool_call_id: str
+    node: str
+    tool_name: str
+    effect: str
+    idempotency_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectResult:
+    """How a tool call ended; `result` is the outcome as JSON text."""
+
+    tool_call_id: str
+    status: Literal["done", "failed", "not_done"]
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectState:
+    """What the ledger knows of a call: `status` is `intent` when it may or may not have happened."""
+
+    status: str
+    attempts: int
+    result: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question to a person. `graph_id` is LangGraph's id of the interrupt; `due_at` in µs."""
+
+    interrupt_id: str
+    graph_id: str
+    node: str
+    kind: str
+    question: Mapping[str, Any]  # JSON
+    form: Mapping[str, Any] | None  # JSON Schema
+    due_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InboxMessage:
+    """A message a person put into a running run."""
+
+    inbox_id: str
+    message: Mapping[str, Any]  # a Message as JSON
+
+
+@dataclass(slots=True)
+class Facts:
+    """What became known, to be committed together."""
+
+    records: list[Record] = field(default_factory=list[Record])
+    calls: list[ModelCall] = field(default_factory=list[ModelCall])
+    effects: list[EffectResult] = field(default_factory=list[EffectResult])
+    questions: list[Question] = field(default_factory=list[Question])
+    inbox_taken: list[str] = field(default_factory=list[str])
+    clears_pending: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.calls or self.effects or self.questions or self.inbox_taken) or (
+            self.clears_pending
+        )
+
+    def extend(self, other: "Facts") -> None:
+        self.records += other.records
+        self.calls += other.calls
+        self.effects += other.effects
+        self.questions += other.questions
+        self.inbox_taken += other.inbox_taken
+        self.clears_pending = self.clears_pending or other.clears_pending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRow:
+    """A checkpoint as stored. `root_id` names the root checkpoint that a sub-graph's belongs to."""
+
+    ns: str
+    checkpoint_id: str
+    parent_id: str | None
+    root_id: str | None
+    run_id: str | None
+    step: int
+    source: str
+    type: str
+    checkpoint: bytes
+    metadata: bytes
+
+
+class WriteRow(NamedTuple):
+    """One value that a task wrote to one channel."""
+
+    task_id: str
+    idx: int
+    task_path: str
+    channel: str
+    type: str
+    value: bytes
+
+
+class LogItem(NamedTuple):
+    """One item of an append log."""
+
+    segment: str
+    position: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A checkpoint with what its tasks wrote, ordered by (task_path, task_id, idx)."""
+
+    row: CheckpointRow
+    writes: Sequence[WriteRow]
+
+
+class CheckpointStore(Protocol):
+    """Where checkpoints live."""
+
+    async def session(self, thread_id: str) -> SessionRef | None:
+        """The session that LangGraph calls thread `thread_id`."""
+        ...
+
+    def put_checkpoint(
+        self, session: SessionRef, run: RunKey | None, row: CheckpointRow, items: Sequence[LogItem]
+    ) -> Awaitable[object]:
+        """Stores a checkpoint and the new items of its logs; replaces one with the same id."""
+        ...
+
+    def put_writes(
+        self,
+        session: SessionRef,
+        run: RunKey | None,
+        ns: str,
+        checkpoint_id: str,
+        rows: Sequence[WriteRow],
+        *,
+        replace: bool,
+        facts: Facts,
+    ) -> Awaitable[object]:
+        """Stores what a task wrote together with the facts it made; existing rows are kept unless `replace`."""
+        ...
+
+    async def checkpoint(self, session: SessionRef, ns: str, checkpoint_id: str | None) -> StoredCheckpoint | None:
+        """The checkpoint with that id, or the newest of the namespace."""
+        ...
+
+    async def checkpoints(
+        self, session: SessionRef, ns: str | None, *, before: str | None, limit: int | None
+    ) -> Sequence[StoredCheckpoint]:
+        """Newest first; `before` excludes that id and newer ones; `ns` None means every namespace."""
+        ...
+
+    async def log_items(
+        self, session: SessionRef, segments: Sequence[Segment]
+    ) -> Sequence[tuple[Sequence[bytes], bool]]:
+        """For each segment its items below the length, and whether the segment has more."""
+        ...
+
+    async def delete_checkpoints(self, session: SessionRef) -> None: ...
+
+    async def delete_run_checkpoints(self, run_ids: Sequence[str]) -> None:
+        """Deletes these runs' checkpoints with their writes and namespaces."""
+        ...
+
+    async def copy_checkpoints(self, source: SessionRef, target: SessionRef) -> None: ...
+
+    async def prune_checkpoints(self, session: SessionRef, *, keep: int) -> None:
+        """Keeps the newest `keep` of each namespace (0: none)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunChange:
+    """A change of a run's status with what goes with it; None leaves a value as it is. `active_us` is added."""
+
+    status: RunStatus
+    raise_epoch: bool = False
+    current_node: str | None = None
+    active_us: int = 0
+    result: Any = None  # JSON
+    error: Mapping[str, Any] | None = None
+
+
+class RunStore(CheckpointStore, Protocol):
+    """Where runs and what they make known live."""
+
+    def commit(self, run: RunKey, facts: Facts) -> Awaitable[object]:
+        """Makes facts durable. Raises a conflict error when the epoch is stale."""
+        ...
+
+    def change(self, run: RunKey, change: RunChange, facts: Facts) -> Awaitable[int]:
+        """Changes the run's and its session's status; answers the epoch. Raises `IllegalTransition`."""
+        ...
+
+    async def intend(self, run: RunKey, intent: EffectIntent, record: Record) -> EffectState | None:
+        """Enters an intent; answers what the ledger held of this call before, and then enters nothing new."""
+        ...
+
+    async def effect(self, run: RunKey, tool_call_id: str) -> EffectState | None:
+        """What the ledger holds of a call."""
+        ...
+
+    async def inbox(self, run: RunKey) -> Sequence[InboxMessage]:
+        """The messages that wait for this run, oldest first."""
+        ...
+
+    async def answers(self, run: RunKey) -> Mapping[str, Any]:
+        """The answers given to this run's questions so far, by `graph_id` (any JSON)."""
+        ...
+
+    async def spent(self, run: RunKey) -> Sequence[ModelCall]:
+        """The run's model calls so far, for its budget."""
+        ...
+
+    async def steps(self, run: RunKey) -> Sequence[Mapping[str, Any]]:
+        """The run's `step` records so far, oldest first (JSON objects)."""
+        ...
