@@ -177,7 +177,7 @@ class StorageSettings(_Group):
     allowed_modules: Names = Field(
         (),
         validation_alias="ALLOWED_MODULES",
-        description="Python modules, separated by commas, that workflow files may name besides `tools/*.py` below CONFIG_PATH.",
+        description="Modules, by commas, that workflow files may name besides `tools/*.py` below CONFIG_PATH.",
     )
 
     @property
