@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 import orjson
 from aiohttp import hdrs
+from multidict import CIMultiDict
 from yarl import URL
 
 from modular_agent.engine.providers.errors import ProviderError, ProviderErrorKind
@@ -23,7 +24,6 @@ LINGER: Final = 0.05
 """Seconds to wait for the end of a body whose last event has come: a connection is kept only if its body was read."""
 
 _SSE_STARTS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
-_SKIPPED_HEADERS: Final = ("User-Agent",)
 
 
 class Answer(Protocol):
@@ -58,7 +58,14 @@ class Endpoint:
     ) -> None:
         self._session = session
         self._url = URL(url)
-        self._headers = {hdrs.CONTENT_TYPE: "application/json", hdrs.ACCEPT: "text/event-stream", **headers}
+        self._headers = CIMultiDict[str](
+            {
+                hdrs.CONTENT_TYPE: "application/json",
+                hdrs.ACCEPT: "text/event-stream",
+                hdrs.USER_AGENT: "modular-agent",
+                **headers,
+            }
+        )
         self._provider = provider
         self._model = model
         self._clock = clock
@@ -84,6 +91,9 @@ class Endpoint:
             raise self.error(ProviderErrorKind.BAD_REQUEST, "the base URL is not a URL") from error
         except (aiohttp.ClientError, OSError) as error:
             raise self.error(ProviderErrorKind.CONNECTION, str(error) or type(error).__name__) from error
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            detail = f"an answer of an unexpected shape ({type(error).__name__}: {error})"
+            raise self.error(ProviderErrorKind.BAD_RESPONSE, detail) from error
         except EventTooLarge as error:
             raise self.error(ProviderErrorKind.BAD_RESPONSE, str(error), retryable=False) from error
 
@@ -108,7 +118,9 @@ class Endpoint:
             secrets=self._secrets,
         )
 
-    def refused(self, refusal: Refusal, *, status: int | None = None, retry_after: float | None = None) -> ProviderError:
+    def refused(
+        self, refusal: Refusal, *, status: int | None = None, retry_after: float | None = None
+    ) -> ProviderError:
         """The `ProviderError` for what a provider says in an error object."""
         return self.error(
             refusal.reason,
@@ -133,7 +145,6 @@ class Endpoint:
             headers=self._headers,
             timeout=self._timeout,
             allow_redirects=False,
-            skip_auto_headers=_SKIPPED_HEADERS,
         )
         try:
             if response.status != 200:
@@ -199,7 +210,10 @@ class Endpoint:
         retry_after = self._retry_after(response.headers)
         if status < 400:
             return self.error(
-                ProviderErrorKind.BAD_RESPONSE, "an unexpected answer; check the base URL", status=status, retryable=False
+                ProviderErrorKind.BAD_RESPONSE,
+                "an unexpected answer; check the base URL",
+                status=status,
+                retryable=False,
             )
         body = b""
         try:

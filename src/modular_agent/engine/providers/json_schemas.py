@@ -1,12 +1,15 @@
 """Shaping JSON Schemas for providers that take only a part of the language."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, cast
 
 __all__ = ["close_objects", "drop_keywords", "is_closed"]
 
 _NAMED: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
-_NESTED: Final = frozenset({"items", "additionalProperties", "not", "if", "then", "else", "contains", "anyOf", "oneOf", "allOf", "prefixItems"})
+_NESTED: Final = frozenset(
+    {"items", "additionalProperties", "not", "if", "then", "else", "contains", "anyOf", "oneOf", "allOf", "prefixItems"}
+)
 
 _Schema = Mapping[str, Any]  # JSON Schema: any JSON object
 
@@ -24,7 +27,7 @@ def close_objects(schema: _Schema, *, unsupported: frozenset[str]) -> dict[str, 
         if key in unsupported:
             hints.append(f"{key}: {value}")
         else:
-            result[key] = _map(key, value, lambda part: close_objects(part, unsupported=unsupported))
+            result[key] = _map(key, value, partial(close_objects, unsupported=unsupported))
     if result.get("type") == "object" or "properties" in result:
         result["additionalProperties"] = False
     if hints:
@@ -35,21 +38,27 @@ def close_objects(schema: _Schema, *, unsupported: frozenset[str]) -> dict[str, 
 def drop_keywords(schema: _Schema, *, keywords: frozenset[str]) -> dict[str, Any]:
     """`schema` without `keywords`, at any depth; properties of those names stay."""
     return {
-        key: _map(key, value, lambda part: drop_keywords(part, keywords=keywords))
+        key: _map(key, value, partial(drop_keywords, keywords=keywords))
         for key, value in schema.items()
         if key not in keywords
     }
 
 
-def _map(key: str, value: Any, change: Any) -> Any:  # any JSON value; `change` is a function of schema to schema
+def _map(key: str, value: Any, change: Callable[[dict[str, Any]], _Schema]) -> Any:  # any JSON value
     if key in _NAMED and isinstance(value, dict):
         named = cast("dict[str, Any]", value)
-        return {name: change(part) if isinstance(part, dict) else part for name, part in named.items()}
+        return {
+            name: change(cast("dict[str, Any]", part)) if isinstance(part, dict) else part
+            for name, part in named.items()
+        }
     if key in _NESTED:
         if isinstance(value, dict):
-            return change(value)
+            return change(cast("dict[str, Any]", value))
         if isinstance(value, list):
-            return [change(part) if isinstance(part, dict) else part for part in cast("list[Any]", value)]
+            return [
+                change(cast("dict[str, Any]", part)) if isinstance(part, dict) else part
+                for part in cast("list[Any]", value)
+            ]
     return value
 
 

@@ -15,7 +15,9 @@ def message_text(message: Message) -> str:
         return content
     if not content:
         return ""
-    return "\n".join(part["text"] for part in content if part.get("type") == "text" and isinstance(part.get("text"), str))
+    return "\n".join(
+        part["text"] for part in content if part.get("type") == "text" and isinstance(part.get("text"), str)
+    )
 
 
 def last_user_text(messages: Iterable[Message]) -> str:

@@ -65,8 +65,9 @@ _NAMES: Final[dict[str, ProviderErrorKind]] = {
 _FINAL: Final = frozenset({"insufficient_quota"})
 
 _TOO_LONG: Final = re.compile(
-    r"(?i)maximum context length|context[ _-]?(?:length|window)|prompt is too long|input is too long|too many (?:input )?tokens"
-    r"|exceeds? the (?:maximum|available) (?:number of (?:input )?tokens|context)|input token count .* exceeds|range of input length"
+    r"(?i)maximum context length|context[ _-]?(?:length|window)|(?:prompt|input) is too long|too many (?:input )?tokens"
+    r"|exceeds? the (?:maximum|available) (?:number of (?:input )?tokens|context)|input token count .* exceeds"
+    r"|range of input length"
 )
 _DELAY: Final = re.compile(r"^(\d+(?:\.\d+)?)s$")
 
@@ -108,17 +109,16 @@ def error_object(value: Any) -> Mapping[str, Any] | None:  # any JSON value a se
         return None
     holder = cast("dict[str, Any]", value)
     error = holder.get("error")
-    if isinstance(error, dict):
-        return cast("dict[str, Any]", error)
     if error:
-        return {"message": str(error), "code": holder.get("code")}
-    if holder.get("object") == "error":
-        return holder
+        return cast("dict[str, Any]", error) if isinstance(error, dict) else {"message": str(error), **_code(holder)}
     if detail := holder.get("detail"):
         return {"message": detail if isinstance(detail, str) else orjson.dumps(detail).decode()}
-    if isinstance(holder.get("message"), str) and "choices" not in holder and "content" not in holder:
-        return holder
-    return None
+    bare = isinstance(holder.get("message"), str) and "choices" not in holder and "content" not in holder
+    return holder if bare or holder.get("object") == "error" else None
+
+
+def _code(holder: Mapping[str, Any]) -> dict[str, Any]:
+    return {"code": holder["code"]} if holder.get("code") else {}
 
 
 def understand(error: Mapping[str, Any], *, fallback: ProviderErrorKind) -> Refusal:

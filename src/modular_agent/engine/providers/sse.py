@@ -3,7 +3,7 @@
 The format is the one of the HTML Standard, section 9.2.6 (https://html.spec.whatwg.org/multipage/server-sent-events.html):
 lines end with LF, CRLF or CR, a blank line ends an event, several `data:` lines are joined with LF, a line that starts
 with a colon is a comment. Only data is kept: providers repeat the event's name inside it. Different from the standard,
-an event that the end of the stream cuts off before its blank line still counts (see `close`), because some servers end so.
+an event that the end of the stream cuts off before its blank line still counts (see `close`): some servers end so.
 """
 
 from typing import Final

@@ -37,6 +37,7 @@ def estimate_messages(messages: Iterable[Message]) -> int:
 def estimate_tools(tools: Sequence[ToolSchema]) -> int:
     """About how many tokens the descriptions of `tools` have."""
     return sum(
-        estimate_tokens(tool.name + tool.description) + -(-len(orjson.dumps(dict(tool.parameters))) // CHARACTERS_PER_TOKEN)
+        estimate_tokens(tool.name + tool.description)
+        + -(-len(orjson.dumps(dict(tool.parameters))) // CHARACTERS_PER_TOKEN)
         for tool in tools
     )

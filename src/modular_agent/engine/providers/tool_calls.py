@@ -1,6 +1,6 @@
 """Putting together tool calls that stream in pieces, as the many servers of OpenAI's format really send them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import orjson
@@ -61,8 +61,7 @@ class ToolCallAssembler:
         return calls
 
     def _add(self, piece: dict[str, Any]) -> None:
-        raw = piece.get("function")
-        function = cast("Mapping[str, Any]", raw) if isinstance(raw, dict) else {}
+        function = cast("dict[str, Any]", piece.get("function") or {})
         call_id, name = str(piece.get("id") or ""), str(function.get("name") or "")
         parts = self._find(piece.get("index"), call_id, name)
         if not parts.id:
