@@ -28,8 +28,8 @@ class ModelSettings:
     """One model as configuration describes it, everything resolved.
 
     `name` is its name in the configuration. `api_key_env` names the environment variable with the key; None: no key is
-    sent. `timeout` is in seconds, for a whole call: whoever makes the requests puts it into them. `script` is the parsed
-    data of the script `script_source`, for the scripted provider. `headers` go with every request, beside the key.
+    sent. `timeout` is in seconds, for a whole call: whoever makes the requests puts it into them. `script` is the
+    parsed data of the script `script_source`, for the scripted provider. `headers` go with every request.
     """
 
     name: str
@@ -104,7 +104,7 @@ class ModelFactory:
         return maker(settings)
 
     def check(self, settings: ModelSettings) -> None:
-        """What `make` would raise, without a session, an event loop or the key's value; a missing key is not checked."""
+        """What `make` would raise, without a session, an event loop or a key (whose absence it does not notice)."""
         if settings.provider.startswith(LANGCHAIN):
             self._model_name(settings)
         elif settings.provider == "scripted":

@@ -111,7 +111,9 @@ async def complete_with_fallback(
     last: ProviderError | None = None
     for position, model in enumerate(models):
         has_next = position + 1 < len(models)
-        for number_at_model in range(1, policy.max_attempts + 1):
+        number_at_model = 0
+        while number_at_model < policy.max_attempts:
+            number_at_model += 1
             number += 1
             attempt = Attempt(model=model, number=number, number_at_model=number_at_model)
             outcome = await _try(
