@@ -167,7 +167,8 @@ class _Node(_Strict):
 class _Prompting(_Node):
     model: str | None = Field(default=None, description="A model of this file; may be left out if there is one only.")
     prompt: str | None = Field(
-        default=None, description="System prompt: a file below the configs root, or text (Jinja2 over the state)."
+        default=None,
+        description="System prompt (Jinja2 over the state): a file (.md, .txt, .j2, .prompt) or text.",
     )
     input: str | None = Field(
         default=None, description="A user message to ask instead of the conversation (file or text, Jinja2)."
@@ -242,17 +243,6 @@ class FunctionNode(_Node):
     )
 
 
-class MapNode(_Node):
-    """Runs one node or workflow for each item of a list, then joins the results in order under `writes`."""
-
-    type: Literal["map"]
-    over: Expression = Field(description="A CEL expression that gives a list.")
-    as_: Identifier = Field(default="item", alias="as", description="The item's name in the body.")
-    node: "BodyNode | None" = Field(default=None, description="The body: a node without a name.")
-    workflow: str | None = Field(default=None, description="The body: a workflow file; its input is the item.")
-    max_parallel: int = Field(default=8, ge=1, le=64)
-
-
 class WorkflowNode(_Node):
     """Runs another workflow file to its end."""
 
@@ -290,6 +280,19 @@ class WaitNode(_Node):
 BodyNode: TypeAlias = Annotated[
     LlmNode | AgentNode | RouterNode | FunctionNode | HumanNode | WorkflowNode | GraphNode, Field(discriminator="type")
 ]
+
+
+class MapNode(_Node):
+    """Runs one node or workflow for each item of a list, then joins the results in order under `writes`."""
+
+    type: Literal["map"]
+    over: Expression = Field(description="A CEL expression that gives a list.")
+    as_: Identifier = Field(default="item", alias="as", description="The item's name in the body.")
+    node: BodyNode | None = Field(default=None, description="The body: a node without a name.")
+    workflow: str | None = Field(default=None, description="The body: a workflow file; its input is the item.")
+    max_parallel: int = Field(default=8, ge=1, le=64)
+
+
 NodeSpec: TypeAlias = Annotated[
     LlmNode
     | ToolsNode

@@ -1,0 +1,152 @@
+"""From a workflow file to everything that the engine needs of it, or all its faults at once."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from modular_agent.engine.expressions import Expression, Expressions
+from modular_agent.engine.place import KeyPath
+from modular_agent.engine.spec.document import read_document
+from modular_agent.engine.spec.errors import SourceError, WorkflowInvalid
+from modular_agent.engine.spec.files import Files, workflow_files
+from modular_agent.engine.spec.known import Known, References
+from modular_agent.engine.spec.model import WorkflowSpec
+from modular_agent.engine.spec.report import Report
+from modular_agent.engine.spec.shape import read_shape
+from modular_agent.engine.spec.source import Source, bundle_hash
+from modular_agent.engine.spec.validation import validate
+
+if TYPE_CHECKING:  # Jinja2 is imported when there is a prompt
+    from modular_agent.engine.prompts import Prompt
+
+__all__ = ["PROVIDERS", "LoadedWorkflow", "References", "load_workflow"]
+
+PROVIDERS: Final = ("openai", "anthropic", "google", "scripted")
+_MAX_CHILDREN_DEPTH: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoadedWorkflow:
+    """A workflow file, checked, with all that it refers to.
+
+    `path` is the file's one name below the configs root. `bundle` holds the text of this file and of every file that it
+    refers to, by name; `content_hash` (64 hex digits) names the version. `prompts`, `scripts` (parsed) and `children`
+    have the keys that the file uses; `prompts` holds inline texts too, and `templates` all of them compiled.
+    `expressions` holds every compiled expression by its key path, such as `edges[1].when`.
+    """
+
+    spec: WorkflowSpec
+    path: str
+    content_hash: str
+    bundle: Mapping[str, str]
+    prompts: Mapping[str, str]
+    templates: "Mapping[str, Prompt]"
+    scripts: Mapping[str, Any]
+    children: Mapping[str, "LoadedWorkflow"]
+    expressions: Mapping[str, Expression]
+
+
+def load_workflow(
+    source: Source,
+    path: str,
+    *,
+    environment: Mapping[str, str],
+    references: References | None = None,
+    builtin_tools: Collection[str] | None = None,
+    providers: Collection[str] = PROVIDERS,
+    models: Collection[str] = (),
+) -> LoadedWorkflow:
+    """Reads and checks the workflow at `path`.
+
+    `environment` fills `${env.NAME}`. `models` are names of configured models that a node may use beside the file's
+    own. What is None is not checked. Raises `SourceError` when the file itself cannot be read, else `WorkflowInvalid`
+    with every fault of it and of the files it refers to. Blocks: call it off the event loop.
+    """
+    known = Known(
+        providers=tuple(providers),
+        builtin_tools=None if builtin_tools is None else tuple(builtin_tools),
+        models=tuple(models),
+        references=references,
+    )
+    return _Loader(source, environment, known).load(source.locate(path), above=())
+
+
+class _Loader:
+    """One call of `load_workflow`: each sub-workflow is loaded once."""
+
+    def __init__(self, source: Source, environment: Mapping[str, str], known: Known) -> None:
+        self._source = source
+        self._environment = environment
+        self._known = known
+        self._expressions = Expressions()
+        self._loaded: dict[str, LoadedWorkflow | WorkflowInvalid] = {}
+
+    def load(self, path: str, *, above: tuple[str, ...]) -> LoadedWorkflow:
+        text = self._source.read(path)
+        document = read_document(text, file=path, environment=self._environment)
+        shape = read_shape(document)
+        report = Report(document, shape)
+        if shape.spec is None:
+            raise WorkflowInvalid(report.faults)
+        spec = shape.spec
+        files = Files(self._source, report)
+        files.bundle[path] = text
+        texts, templates = files.prompts(spec)
+        scripts = files.scripts(spec)
+        children = self._children(spec, report, (*above, path))
+        specs = {written: child.spec for written, child in children.items()}
+        expressions = validate(spec, report, shape, known=self._known, compiler=self._expressions, children=specs)
+        if report.faults:
+            raise WorkflowInvalid(report.faults)
+        bundle = dict(files.bundle)
+        for child in children.values():
+            bundle.update(child.bundle)
+        return LoadedWorkflow(
+            spec=spec,
+            path=path,
+            content_hash=bundle_hash(path, bundle),
+            bundle=bundle,
+            prompts=texts,
+            templates=templates,
+            scripts=scripts,
+            children=children,
+            expressions=expressions,
+        )
+
+    def _children(self, spec: WorkflowSpec, report: Report, above: tuple[str, ...]) -> dict[str, LoadedWorkflow]:
+        found: dict[str, LoadedWorkflow] = {}
+        for path, written in workflow_files(spec):
+            if written not in found:
+                child = self._child(path, written, report, above)
+                if child is not None:
+                    found[written] = child
+        return found
+
+    def _child(self, path: KeyPath, written: str, report: Report, above: tuple[str, ...]) -> LoadedWorkflow | None:
+        try:
+            located = self._source.locate(written)
+            if located in above:
+                chain = " -> ".join((*above[above.index(located) :], located))
+                report.add(path, "recursive_workflow", f"a workflow cannot run itself: {chain}")
+                return None
+            if len(above) >= _MAX_CHILDREN_DEPTH:
+                report.add(path, "too_deep", f"workflows are nested deeper than {_MAX_CHILDREN_DEPTH} levels")
+                return None
+            return self._once(located, above)
+        except SourceError as error:
+            report.add(path, error.code, error.message(), suggestion=error.suggestion)
+        except WorkflowInvalid as error:
+            report.extend(error.faults)
+        return None
+
+    def _once(self, located: str, above: tuple[str, ...]) -> LoadedWorkflow:
+        known = self._loaded.get(located)
+        if known is None:
+            try:
+                known = self.load(located, above=above)
+            except WorkflowInvalid as error:
+                known = error
+            self._loaded[located] = known
+        if isinstance(known, WorkflowInvalid):
+            raise known
+        return known

@@ -1,0 +1,107 @@
+"""The keys of a workflow's state: which there are, and how the writes to one are joined."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from modular_agent.engine.place import KeyPath, closest
+from modular_agent.engine.spec.files import nodes_and_bodies
+from modular_agent.engine.spec.forms import check_schema
+from modular_agent.engine.spec.model import RouterNode, WorkflowSpec
+from modular_agent.engine.spec.report import Report
+
+__all__ = ["STANDARD_KEYS", "StateKeys", "check_state"]
+
+STANDARD_KEYS: Final = (
+    "messages",
+    "tool_results",
+    "current_step",
+    "iteration_count",
+    "max_iterations",
+    "workflow_name",
+    "start_time",
+    "errors",
+)
+_FITTING: Final = {
+    "messages": ("array",),
+    "append": ("array",),
+    "merge": ("object",),
+    "add": ("number", "integer", "string", "array"),
+    "max": ("number", "integer", "string"),
+    "min": ("number", "integer", "string"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StateKeys:
+    """`declared` are those of the schema and the reducers; `readable` also what nodes write and every workflow has.
+
+    When the schema names no properties, or allows others, the state is `open` and any key is fine.
+    """
+
+    open: bool
+    declared: frozenset[str]
+    readable: frozenset[str]
+
+    @classmethod
+    def of(cls, spec: WorkflowSpec, *, whole: bool) -> "StateKeys":
+        """The keys of a specification; `whole` is False when parts of the file are missing from it."""
+        schema = spec.state.schema_
+        properties = _properties(spec)
+        additional: Any = schema.get("additionalProperties")
+        closed = additional is False or (bool(properties) and additional is None)
+        declared = frozenset(properties) | frozenset(spec.state.reducers)
+        return cls(not closed or not whole, declared, declared | frozenset(_written(spec)) | frozenset(STANDARD_KEYS))
+
+
+def check_state(spec: WorkflowSpec, report: Report) -> None:
+    """The state's schema, its reducers, and the keys that nodes write."""
+    schema = spec.state.schema_
+    path = ("state", "schema")
+    if schema:
+        if schema.get("type") != "object":
+            report.add(path, "state_schema_type", "the state's schema must have type: object", key=True)
+        check_schema(report, path, schema)
+    for key, reducer in spec.state.reducers.items():
+        _check_reducer(spec, report, key, reducer)
+    for name in (*_properties(spec), *spec.state.reducers):
+        if name.startswith("__"):
+            where = ("state", "reducers", name) if name in spec.state.reducers else (*path, "properties", name)
+            report.add(where, "reserved_name", "names that start with '__' are the engine's own", key=True)
+    _check_writes(spec, report)
+
+
+def _check_reducer(spec: WorkflowSpec, report: Report, key: str, reducer: str) -> None:
+    declared: Any = _properties(spec).get(key)
+    kind: Any = cast("dict[str, Any]", declared).get("type") if isinstance(declared, dict) else None
+    kinds: list[str] = [kind] if isinstance(kind, str) else [each for each in kind or () if each != "null"]
+    fitting = _FITTING.get(reducer)
+    if fitting and kinds and not all(each in fitting for each in kinds):
+        message = f"the reducer {reducer} needs {' or '.join(fitting)}, and {key} is {' or '.join(kinds)}"
+        report.add(("state", "reducers", key), "reducer_does_not_fit", message)
+
+
+def _check_writes(spec: WorkflowSpec, report: Report) -> None:
+    keys = StateKeys.of(spec, whole=True)
+    for path, node, item in nodes_and_bodies(spec):
+        if node.writes is None:
+            continue
+        where: KeyPath = (*path, "writes")
+        if node.writes.startswith("__"):
+            report.add(where, "reserved_name", "names that start with '__' are the engine's own")
+        elif not keys.open and item is None and node.writes not in (*keys.declared, *STANDARD_KEYS):
+            message = f"the state's schema has no key {report.shown(where, node.writes)!r}"
+            report.add(where, "unknown_state_key", message, suggestion=closest(node.writes, keys.declared))
+
+
+def _properties(spec: WorkflowSpec) -> dict[str, Any]:
+    found = spec.state.schema_.get("properties")
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _written(spec: WorkflowSpec) -> Iterator[str]:
+    for name, node in spec.nodes.items():
+        yield node.writes or ("route" if isinstance(node, RouterNode) else name)
+        output = getattr(node, "output", None)
+        if node.type in ("workflow", "graph") and isinstance(output, dict):
+            yield from cast("dict[str, str]", output)
