@@ -4,15 +4,17 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Table
 
 from modular_agent.events import CommittedRecord, Record, SessionRef
 
-__all__ = ["Committed", "Conflict", "Counters", "Fence", "SessionRecord", "UnitOfWork"]
+__all__ = ["UNNUMBERED", "Committed", "Conflict", "Counters", "Fence", "SessionRecord", "UnitOfWork", "in_order"]
 
 T = TypeVar("T")
+
+UNNUMBERED: Final = 0  # the `n` of a session that does not exist yet
 
 
 class Fence(NamedTuple):
@@ -61,10 +63,16 @@ class UnitOfWork(Generic[T]):
     """One caller's part of a transaction: all of it is committed, or none.
 
     In this order: `fences` are checked; `records` get their `seq`, `timestamp` and place; `rows` are inserted, whole
-    rows in the tables' column order (values: int, str, bytes, float or None); `counters` are added to sessions;
+    rows in the tables' column order (values: int, str, bytes, float or None; REPLACE updates the row that is there);
+    `counters` are added to sessions;
     then `then` runs arbitrary SQL (rare: it costs a savepoint) and its result is handed back. A unit with `then` runs
     its rows and `then` together in that savepoint, in the order of the units. `first` is like `then`, but runs before
-    the records and rows (it may create the session or run that they belong to); both see all earlier units.
+    the records and rows (it may create the session or run that they belong to); both see all earlier units, and both
+    may run twice, because a transaction in which another unit failed is done again: they must have no other effects.
+    A domain error raised in them rejects this unit alone.
+
+    A record of a session that `first` creates names it as `SessionRef(UNNUMBERED, session_id)`. `forgets` lists
+    sessions (n) whose place in the log `then` has changed by hand: the writer reads it again.
     """
 
     fences: list[Fence] = field(default_factory=list[Fence])
@@ -73,6 +81,7 @@ class UnitOfWork(Generic[T]):
     counters: dict[int, Counters] = field(default_factory=dict[int, Counters])  # by session n
     first: Callable[[sqlite3.Connection], object] | None = None
     then: Callable[[sqlite3.Connection], T] | None = None
+    forgets: set[int] = field(default_factory=set[int])
 
     def insert(self, table: Table, row: tuple[Any, ...], *, conflict: Conflict = Conflict.FAIL) -> None:
         self.rows.setdefault((table, conflict), []).append(row)
@@ -90,3 +99,12 @@ class Committed(Generic[T]):
 
     records: tuple[CommittedRecord, ...]
     result: T | None
+
+
+def in_order(*steps: Callable[[sqlite3.Connection], object]) -> Callable[[sqlite3.Connection], tuple[object, ...]]:
+    """One step for `first` or `then` that runs `steps` one after the other and returns their results."""
+
+    def run(connection: sqlite3.Connection) -> tuple[object, ...]:
+        return tuple(step(connection) for step in steps)
+
+    return run

@@ -1,6 +1,6 @@
 """Sessions: one row each, with the totals that lists sort by."""
 
-from sqlalchemy import Column, Index, Integer, Table, Text
+from sqlalchemy import Column, Index, Integer, Table, Text, text
 
 from modular_agent.storage.models.metadata import metadata
 
@@ -36,7 +36,12 @@ sessions = Table(
     Column("reasoning_tokens", Integer, nullable=False),
     Column("unpriced_tokens", Integer, nullable=False),
     Column("cost_nano", Integer, nullable=False),
+    Column("deleted_at", Integer),  # set first of all by a deletion: from then on the session is not found
+    Index("ix_sessions_created", "tenant", "created_at", "n"),
     Index("ix_sessions_updated", "tenant", "updated_at", "n"),
     Index("ix_sessions_status", "tenant", "status", "updated_at", "n"),
+    Index("ix_sessions_cost", "tenant", "cost_nano", "n"),
+    Index("ix_sessions_tokens", "tenant", text("(prompt_tokens + completion_tokens)"), "n"),
+    Index("ix_sessions_deleted", "deleted_at", sqlite_where=text("deleted_at IS NOT NULL")),
     sqlite_autoincrement=True,
 )

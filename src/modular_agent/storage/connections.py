@@ -1,0 +1,41 @@
+"""How connections to the database file are opened: one that writes, several that only read."""
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+__all__ = ["JOURNAL_SIZE_LIMIT", "open_reading", "open_writing"]
+
+JOURNAL_SIZE_LIMIT: Final = 64 * 1024 * 1024  # bytes
+BUSY_TIMEOUT_MS: Final = 5_000
+
+
+def open_writing(path: Path) -> sqlite3.Connection:
+    """The one connection that writes. Only it checkpoints the WAL: two that do can corrupt it before SQLite 3.51.3.
+
+    `foreign_keys` is left off, because migrations need it off; `enforce_foreign_keys` comes after them.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
+    for pragma in (
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "wal_autocheckpoint=0",
+        f"journal_size_limit={JOURNAL_SIZE_LIMIT}",
+        "temp_store=MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def open_reading(path: Path) -> sqlite3.Connection:
+    """A connection that can only read; may be used by one thread at a time."""
+    location = f"file:{quote(str(path.absolute()))}?mode=ro"
+    connection = sqlite3.connect(
+        location, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA query_only=ON")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    return connection

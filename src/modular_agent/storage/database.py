@@ -1,0 +1,110 @@
+"""The database of a data path: opens it, migrates it, and owns the threads that write, read and mirror it."""
+
+import sqlite3
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+from modular_agent.kit.clock import Clock, SystemClock
+from modular_agent.storage.data_lock import DataLock
+from modular_agent.storage.location import Location
+from modular_agent.storage.migrations import upgrade
+from modular_agent.storage.mirror import Mirror
+from modular_agent.storage.mirror_files import FileOperations
+from modular_agent.storage.readers import Readers
+from modular_agent.storage.records import Records
+from modular_agent.storage.session_log import LogListeners, SessionLog
+from modular_agent.storage.writer import QUEUE_LIMIT, Writer
+
+__all__ = ["Database"]
+
+WATERMARK_LIMIT: Final = 30.0  # seconds
+_WATERMARK: Final = "INSERT INTO mirror VALUES (1, ?) ON CONFLICT (only) DO UPDATE SET synced_id = excluded.synced_id"
+
+
+class Database:
+    """An open database; an async context manager (`async with Database.open(data_path) as database`).
+
+    `writer`, `readers`, `records`, `log` and `mirror` are there while it is open.
+    """
+
+    writer: Writer
+    readers: Readers
+    records: Records
+    log: SessionLog
+    mirror: Mirror
+
+    def __init__(
+        self,
+        location: Location,
+        *,
+        clock: Clock,
+        reader_threads: int,
+        queue_limit: int,
+        operations: FileOperations | None,
+    ) -> None:
+        self.location = location
+        self._clock = clock
+        self._reader_threads = reader_threads
+        self._queue_limit = queue_limit
+        self._operations = operations
+        self._stack = AsyncExitStack()
+
+    @classmethod
+    def open(
+        cls,
+        data_path: Path,
+        *,
+        url: str | None = None,
+        clock: Clock | None = None,
+        reader_threads: int = 3,
+        queue_limit: int = QUEUE_LIMIT,
+        operations: FileOperations | None = None,
+    ) -> "Database":
+        """The database below `data_path`, or at `url` (`sqlite+aiosqlite:///...`), to be entered.
+
+        Entering makes what is missing and migrates what is old. Raises `DataPathInUse`, `DatabaseUnsupported`,
+        `DatabaseTooNew`, `DatabaseForeign`.
+        """
+        return cls(
+            Location.of(data_path, url=url),
+            clock=clock or SystemClock(),
+            reader_threads=reader_threads,
+            queue_limit=queue_limit,
+            operations=operations,
+        )
+
+    async def __aenter__(self) -> "Database":
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        location = self.location
+        stack.enter_context(DataLock(location.data_path, location.database.parent))
+        listeners = LogListeners()
+        self.mirror = Mirror(location, advance=self._advance, operations=self._operations)
+        self.writer = Writer(
+            location.database,
+            clock=self._clock,
+            prepare=lambda connection: upgrade(connection, name=location.database.name),
+            on_commit=listeners.tell,
+            after_commit=self.mirror.wake,
+            queue_limit=self._queue_limit,
+        )
+        await stack.enter_async_context(self.writer)
+        self.readers = await stack.enter_async_context(Readers(location.database, threads=self._reader_threads))
+        await stack.enter_async_context(self.mirror)
+        stack.push_async_callback(self.writer.drain)  # first of all, so that the mirror gets the last records
+        self.records = Records(self.readers)
+        self.log = SessionLog(writer=self.writer, records=self.records, listeners=listeners)
+
+    def _advance(self, record_id: int) -> None:
+        def store(connection: sqlite3.Connection) -> None:
+            connection.execute(_WATERMARK, (record_id,))
+
+        self.writer.call(store, limit=WATERMARK_LIMIT)

@@ -1,0 +1,315 @@
+"""What can go wrong between the product and its database.
+
+AgentError
+├── StaleEpoch             a run's write came after its epoch was raised
+├── ConstraintViolated     a row contradicts another: a duplicate, a missing reference
+├── SessionUnknown         no such session (any more)
+├── SessionIdTaken         the proposed session id exists: propose another
+├── RunUnknown / RunAlreadyActive / SessionBusy
+├── RequestRepeated / IdempotencyKeyReused
+├── InterruptClosed / InterruptUnknown
+├── CursorInvalid          a page's cursor is not one of ours
+├── StorageBusy / StorageFull / StorageFailed / StorageClosed
+├── DatabaseUnsupported / DatabaseForeign / DatabaseTooNew / DatabaseOutdated
+└── DataPathInUse          another process owns the data path
+"""
+
+import sqlite3
+from typing import Final
+
+from modular_agent.errors import AgentError, Kind
+
+__all__ = [
+    "ConstraintViolated",
+    "CursorInvalid",
+    "DataPathInUse",
+    "DatabaseForeign",
+    "DatabaseOutdated",
+    "DatabaseTooNew",
+    "DatabaseUnsupported",
+    "IdempotencyKeyReused",
+    "InterruptClosed",
+    "InterruptUnknown",
+    "RequestRepeated",
+    "RunAlreadyActive",
+    "RunUnknown",
+    "SessionBusy",
+    "SessionIdTaken",
+    "SessionUnknown",
+    "StaleEpoch",
+    "StorageBusy",
+    "StorageClosed",
+    "StorageFailed",
+    "StorageFull",
+    "storage_error",
+]
+
+
+class StaleEpoch(AgentError):
+    """A write named an epoch that its run no longer has; nothing of the unit was kept."""
+
+    code = "stale_epoch"
+    kind = Kind.CONFLICT
+    english = "Run {run_id} is no longer at epoch {epoch}: somebody else has taken it over."
+    chinese = "运行 {run_id} 已不在纪元 {epoch}：它已被其他执行者接管。"
+
+    def __init__(self, *, run_id: str, epoch: int) -> None:
+        super().__init__(run_id=run_id, epoch=epoch)
+        self.run_id = run_id
+        self.epoch = epoch
+
+
+class ConstraintViolated(AgentError):
+    """A row of the unit contradicts another row. `constraint` is SQLite's name of the kind of constraint."""
+
+    code = "constraint_violated"
+    kind = Kind.CONFLICT
+    english = "The change contradicts what is stored ({constraint})."
+    chinese = "该更改与已存储的数据矛盾（{constraint}）。"
+
+    def __init__(self, *, constraint: str) -> None:
+        super().__init__(constraint=constraint)
+        self.constraint = constraint
+
+
+class SessionUnknown(AgentError):
+    """There is no such session, or it is being deleted."""
+
+    code = "session_not_found"
+    kind = Kind.NOT_FOUND
+    english = "There is no session {session_id}."
+    chinese = "会话 {session_id} 不存在。"
+
+    def __init__(self, *, session_id: str) -> None:
+        super().__init__(session_id=session_id)
+
+
+class SessionIdTaken(AgentError):
+    """The proposed session id exists already."""
+
+    code = "session_id_taken"
+    kind = Kind.CONFLICT
+    english = "The session id {session_id} is taken."
+    chinese = "会话标识 {session_id} 已被占用。"
+
+    def __init__(self, *, session_id: str) -> None:
+        super().__init__(session_id=session_id)
+
+
+class SessionBusy(AgentError):
+    """What was asked needs a session whose run has ended."""
+
+    code = "session_busy"
+    kind = Kind.CONFLICT
+    english = "Session {session_id} has an active run ({run_id})."
+    chinese = "会话 {session_id} 有正在进行的运行（{run_id}）。"
+
+    def __init__(self, *, session_id: str, run_id: str) -> None:
+        super().__init__(session_id=session_id, run_id=run_id)
+        self.run_id = run_id
+
+
+class RunUnknown(AgentError):
+    """There is no such run."""
+
+    code = "run_not_found"
+    kind = Kind.NOT_FOUND
+    english = "There is no run {run_id}."
+    chinese = "运行 {run_id} 不存在。"
+
+    def __init__(self, *, run_id: str) -> None:
+        super().__init__(run_id=run_id)
+
+
+class RunAlreadyActive(AgentError):
+    """The session has an active run already; `run_id` and `status` are that one's."""
+
+    code = "run_already_active"
+    kind = Kind.CONFLICT
+    english = "The session already has an active run: {run_id} is {status}."
+    chinese = "该会话已有正在进行的运行：{run_id} 的状态为 {status}。"
+
+    def __init__(self, *, run_id: str, status: str) -> None:
+        super().__init__(run_id=run_id, status=status)
+        self.run_id = run_id
+        self.status = status
+
+
+class RequestRepeated(AgentError):
+    """A request with this `Idempotency-Key` was answered before; `subject` is the id of what it made."""
+
+    code = "request_repeated"
+    kind = Kind.CONFLICT
+    english = "This request was answered before: it made {subject}."
+    chinese = "该请求此前已处理：它创建了 {subject}。"
+
+    def __init__(self, *, subject: str) -> None:
+        super().__init__(subject=subject)
+        self.subject = subject
+
+
+class IdempotencyKeyReused(AgentError):
+    """The `Idempotency-Key` belongs to a different request."""
+
+    code = "idempotency_key_reused"
+    kind = Kind.CONFLICT
+    english = "The Idempotency-Key was used for a different request."
+    chinese = "该 Idempotency-Key 已用于另一个不同的请求。"
+
+
+class InterruptUnknown(AgentError):
+    """There is no such question."""
+
+    code = "interrupt_not_found"
+    kind = Kind.NOT_FOUND
+    english = "There is no interrupt {interrupt_id}."
+    chinese = "中断 {interrupt_id} 不存在。"
+
+    def __init__(self, *, interrupt_id: str) -> None:
+        super().__init__(interrupt_id=interrupt_id)
+
+
+class InterruptClosed(AgentError):
+    """The question was answered or withdrawn before."""
+
+    code = "interrupt_closed"
+    kind = Kind.CONFLICT
+    english = "Interrupt {interrupt_id} is already {status}."
+    chinese = "中断 {interrupt_id} 的状态已是 {status}。"
+
+    def __init__(self, *, interrupt_id: str, status: str) -> None:
+        super().__init__(interrupt_id=interrupt_id, status=status)
+        self.status = status
+
+
+class CursorInvalid(AgentError):
+    """A page's cursor is not one that this server gave for this order."""
+
+    code = "cursor_invalid"
+    kind = Kind.INVALID
+    english = "The cursor does not belong to this list and order."
+    chinese = "该游标不属于此列表或排序方式。"
+
+
+class StorageBusy(AgentError):
+    """More waits for the database than it takes on; try again."""
+
+    code = "storage_busy"
+    kind = Kind.UNAVAILABLE
+    english = "The database has too much to do; try again in a moment."
+    chinese = "数据库繁忙，请稍后重试。"
+
+    def __init__(self) -> None:
+        super().__init__(retry_after=1.0)
+
+
+class StorageFull(AgentError):
+    """The disk of the database is full; nothing of the transaction was kept."""
+
+    code = "storage_full"
+    kind = Kind.UNAVAILABLE
+    english = "The disk that holds the database is full."
+    chinese = "数据库所在的磁盘已满。"
+
+    def __init__(self) -> None:
+        super().__init__(retry_after=5.0)
+
+
+class StorageFailed(AgentError):
+    """The database could not be read or written; nothing of the transaction was kept. `reason` is SQLite's name."""
+
+    code = "storage_error"
+    kind = Kind.INTERNAL
+    english = "The database failed ({reason})."
+    chinese = "数据库出错（{reason}）。"
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(reason=reason)
+        self.reason = reason
+
+
+class StorageClosed(AgentError):
+    """The database is being closed and takes nothing more."""
+
+    code = "storage_closed"
+    kind = Kind.UNAVAILABLE
+    english = "The database is closed."
+    chinese = "数据库已关闭。"
+
+
+class DatabaseUnsupported(AgentError):
+    """The URL names a database that this version does not support."""
+
+    code = "database_unsupported"
+    kind = Kind.INVALID
+    english = "This version does not support {scheme} databases yet; use sqlite+aiosqlite:///path/to/file.db."
+    chinese = "此版本尚不支持 {scheme} 数据库；请使用 sqlite+aiosqlite:///path/to/file.db。"
+
+    def __init__(self, *, scheme: str) -> None:
+        super().__init__(scheme=scheme)
+
+
+class DatabaseForeign(AgentError):
+    """The file is no database of this product."""
+
+    code = "database_foreign"
+    kind = Kind.INVALID
+    english = "The file {name} is not a Modular Agent database."
+    chinese = "文件 {name} 不是 Modular Agent 数据库。"
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__(name=name)
+
+
+class DatabaseTooNew(AgentError):
+    """A newer version of the product has written this database."""
+
+    code = "database_too_new"
+    kind = Kind.INVALID
+    english = "The database has schema {revision}, which this version does not know: install the version that made it."
+    chinese = "数据库的结构版本为 {revision}，此版本无法识别：请安装创建它的版本。"
+
+    def __init__(self, *, revision: str) -> None:
+        super().__init__(revision=revision)
+        self.revision = revision
+
+
+class DatabaseOutdated(AgentError):
+    """The database needs a migration before it can be used this way."""
+
+    code = "database_outdated"
+    kind = Kind.CONFLICT
+    english = "The database has schema {revision} and needs {head}: run `modular-agent db upgrade`."
+    chinese = "数据库的结构版本为 {revision}，需要 {head}：请运行 `modular-agent db upgrade`。"
+
+    def __init__(self, *, revision: str, head: str) -> None:
+        super().__init__(revision=revision, head=head)
+
+
+class DataPathInUse(AgentError):
+    """Another process owns the data path."""
+
+    code = "data_path_in_use"
+    kind = Kind.CONFLICT
+    english = "The data path is in use by process {pid}."
+    chinese = "数据目录正被进程 {pid} 使用。"
+
+    def __init__(self, *, pid: str) -> None:
+        super().__init__(pid=pid)
+        self.pid = pid
+
+
+PRIMARY_CODE: Final = 0xFF  # extended result codes keep the primary one in their low byte
+
+
+def storage_error(error: sqlite3.Error) -> AgentError:
+    """The error to answer for one of SQLite's."""
+    primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & PRIMARY_CODE
+    name: str = getattr(error, "sqlite_errorname", type(error).__name__)
+    if primary == sqlite3.SQLITE_FULL:
+        return StorageFull()
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StorageBusy()
+    if primary == sqlite3.SQLITE_CONSTRAINT:
+        return ConstraintViolated(constraint=name)
+    return StorageFailed(reason=name)

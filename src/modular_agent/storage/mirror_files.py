@@ -1,0 +1,124 @@
+"""The files of the log as the mirror handles them: bytes put at their places, through descriptors kept open."""
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+__all__ = ["FileOperations", "MirrorFiles", "log_path"]
+
+OPEN_FILES: Final = 256
+
+
+def log_path(history: Path, session_id: str, month: int) -> Path:
+    """Where the log of a session and month is."""
+    return history / f"{month:06d}" / f"{session_id}.jsonl"
+
+
+class FileOperations:
+    """What the mirror asks of the operating system, so that a test can refuse it. Every method may raise `OSError`."""
+
+    def open(self, path: Path) -> int:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def pwrite(self, descriptor: int, data: bytes, offset: int) -> int:
+        return os.pwrite(descriptor, data, offset)
+
+    def sync(self, descriptor: int) -> None:
+        os.fdatasync(descriptor)
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        os.ftruncate(descriptor, length)
+
+
+class MirrorFiles:
+    """Writes log files and syncs them later. Belongs to the mirror's thread."""
+
+    def __init__(self, history: Path, *, operations: FileOperations, limit: int = OPEN_FILES) -> None:
+        self._history = history
+        self._operations = operations
+        self._limit = limit
+        self._descriptors: OrderedDict[Path, int] = OrderedDict()
+        self._dirty: set[Path] = set()
+        self._folders: set[Path] = set()  # with new entries
+        self.unsynced_bytes = 0
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self._dirty or self._folders)
+
+    def write(self, path: Path, data: bytes, offset: int) -> None:
+        """Puts `data` at `offset`; the same bytes at the same place again do no harm."""
+        descriptor = self._descriptor(path)
+        self._dirty.add(path)
+        self.unsynced_bytes += len(data)
+        while data:  # a nearly full disk takes a part
+            written = self._operations.pwrite(descriptor, data, offset)
+            data, offset = data[written:], offset + written
+
+    def cut(self, path: Path, length: int) -> None:
+        """Takes away what lies behind `length`."""
+        self._operations.truncate(self._descriptor(path), length)
+        self._dirty.add(path)
+
+    def sync(self) -> list[Path]:
+        """Makes durable what was written since the last sync; returns the files that somebody has removed meanwhile."""
+        gone: list[Path] = []
+        for path in list(self._dirty):
+            descriptor = self._descriptor(path)
+            self._operations.sync(descriptor)
+            if os.fstat(descriptor).st_nlink == 0:
+                self._close(path)
+                gone.append(path)
+        for folder in sorted(self._folders, reverse=True):
+            self._sync_folder(folder)
+        self._dirty.clear()
+        self._folders.clear()
+        self.unsynced_bytes = 0
+        return gone
+
+    def remove(self, session_id: str) -> None:
+        """Removes all files of a session; it may have been done before."""
+        if not self._history.is_dir():
+            return
+        for folder in self._history.iterdir():
+            path = folder / f"{session_id}.jsonl"
+            self._close(path)
+            self._dirty.discard(path)
+            if path.exists():
+                path.unlink()
+                self._folders.add(folder)
+
+    def forget(self) -> None:
+        """Closes everything without a sync: after a failed one no descriptor can be trusted."""
+        for path in list(self._descriptors):
+            self._close(path)
+        self._dirty.clear()
+        self.unsynced_bytes = 0
+
+    def _descriptor(self, path: Path) -> int:
+        descriptor = self._descriptors.get(path)
+        if descriptor is not None:
+            self._descriptors.move_to_end(path)
+            return descriptor
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._folders |= {path.parent, self._history}
+        while len(self._descriptors) >= self._limit:
+            self._close(next(iter(self._descriptors)))
+        descriptor = self._descriptors[path] = self._operations.open(path)
+        return descriptor
+
+    def _sync_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            return
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _close(self, path: Path) -> None:
+        descriptor = self._descriptors.pop(path, None)
+        if descriptor is not None:
+            os.close(descriptor)

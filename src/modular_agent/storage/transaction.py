@@ -1,0 +1,334 @@
+"""The transaction of a group of units: what the writer's thread does.
+
+Units keep their order. Neighbours that need no arbitrary SQL are merged: one INSERT per table for all of them, because
+`sqlite3` gives up the GIL for every statement and has to win it back from a busy event loop each time. A unit with
+`first` or `then` runs alone in a savepoint. When a merged statement breaks a constraint, the group is rolled back and
+done again with a savepoint per unit, so that only the guilty one is refused.
+"""
+
+import itertools
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, TypeAlias
+
+import orjson
+from sqlalchemy import Table
+
+from modular_agent.errors import AgentError
+from modular_agent.events import CommittedRecord, Record, SessionRef
+from modular_agent.kit.clock import Clock
+from modular_agent.storage.errors import (
+    SessionUnknown,
+    StaleEpoch,
+    StorageBusy,
+    StorageFailed,
+    StorageFull,
+    storage_error,
+)
+from modular_agent.storage.log_cursors import LogCursor, LogCursors, month_of
+from modular_agent.storage.models import log_files, metadata, records
+from modular_agent.storage.sql import InsertTexts, marks
+from modular_agent.storage.unit_of_work import UNNUMBERED, Committed, Conflict, Counters, UnitOfWork
+
+__all__ = ["GroupTransaction", "Outcome", "PreparedUnit"]
+
+Outcome: TypeAlias = "Committed[Any] | Exception"  # the result of a unit's own `then`
+
+COUNTERS: Final = tuple(column.name for column in fields(Counters))
+_FATAL_CODES: Final = frozenset(
+    {
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+_SESSION_VALUES: Final = f"({marks(4 + len(COUNTERS))})"
+_EPOCHS: Final = "SELECT json_group_object(run_id, epoch) FROM runs WHERE run_id IN (SELECT value FROM json_each(?))"
+
+
+@dataclass(slots=True)
+class PreparedUnit:
+    """A unit with its records encoded (on the event loop, once), in the order of `unit.records`."""
+
+    unit: UnitOfWork[Any]
+    bodies: list[bytes]
+
+    @property
+    def special(self) -> bool:
+        return self.unit.first is not None or self.unit.then is not None
+
+    def sessions(self) -> set[int]:
+        return {entry.session.n for entry in self.unit.records} | self.unit.counters.keys() | self.unit.forgets
+
+
+@dataclass(slots=True)
+class _SessionChange:
+    """What a transaction still has to write into a session's row."""
+
+    seq: int = 0
+    ts: int = 0
+    counters: Counters = field(default_factory=Counters)
+
+
+class GroupTransaction:
+    """Commits groups of units on the only writing connection. Belongs to the writer's thread."""
+
+    def __init__(self, connection: sqlite3.Connection, *, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._cursors = LogCursors()
+        self._inserts = InsertTexts()
+        self._order = {table: index for index, table in enumerate(metadata.sorted_tables)}
+        self._update_head, self._update_tail = _session_update()
+        self._now = 0
+        self._changes: dict[int, _SessionChange] = {}
+        self._files: dict[tuple[int, int], int] = {}
+        self._created: set[int] = set()
+        self.bytes_since_checkpoint = 0
+        self.groups_since_checkpoint = 0
+
+    def commit(self, group: Sequence[PreparedUnit]) -> list[Outcome]:
+        """Commits the group and says what became of each unit; never raises for what SQLite refuses."""
+        try:
+            try:
+                outcomes = self._attempt(group, isolated=False)
+            except Exception as error:
+                if _takes_all(error):
+                    raise
+                self._abandon(group)
+                outcomes = self._attempt(group, isolated=True)
+        except Exception as error:  # noqa: BLE001 - every caller in the group is told, and the writer lives on
+            self._abandon(group)
+            return [_as_answer(error)] * len(group)
+        self._cursors.drop(itertools.chain.from_iterable(entry.unit.forgets for entry in group))
+        self._cursors.shrink()
+        self.groups_since_checkpoint += 1
+        return outcomes
+
+    def _attempt(self, group: Sequence[PreparedUnit], *, isolated: bool) -> list[Outcome]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._created.clear()
+        self._now = self._clock.now_us()
+        outcomes: list[Outcome] = []
+        for special, run in itertools.groupby(group, key=lambda entry: isolated or entry.special):
+            if special:
+                for entry in run:
+                    self._flush_sessions()  # `first` and `then` see every earlier unit, the totals included
+                    outcomes.append(self._run_alone(entry))
+            else:
+                outcomes.extend(self._run_merged(list(run)))
+        self._flush_sessions()
+        self._connection.execute("COMMIT")
+        return outcomes
+
+    def _abandon(self, group: Sequence[PreparedUnit]) -> None:
+        if self._connection.in_transaction:  # a full disk or an I/O error has rolled back already
+            self._connection.execute("ROLLBACK")
+        self._changes.clear()
+        self._files.clear()
+        self._cursors.drop(self._created)
+        for entry in group:
+            self._cursors.drop(entry.sessions())
+
+    def _run_merged(self, units: list[PreparedUnit]) -> list[Outcome]:
+        refused = self._refusals(units)
+        kept = [entry for index, entry in enumerate(units) if index not in refused]
+        committed = self._place_records(kept)
+        self._insert_rows(kept)
+        for entry in kept:
+            self._add_counters(entry.unit)
+        results = iter(committed)
+        return [refused[i] if i in refused else Committed(next(results), None) for i in range(len(units))]
+
+    def _run_alone(self, entry: PreparedUnit) -> Outcome:
+        connection, unit = self._connection, entry.unit
+        before = self._cursors.snapshot(entry.sessions())
+        connection.execute("SAVEPOINT unit")
+        try:
+            result = self._steps(entry)
+        except Exception as error:  # whatever a unit's own code raises is that unit's answer
+            if not connection.in_transaction:
+                raise
+            connection.execute("ROLLBACK TO unit")
+            connection.execute("RELEASE unit")
+            self._changes.clear()
+            self._files.clear()
+            self._cursors.restore(before)
+            self._cursors.drop(self._created)  # their numbers may be given to other sessions
+            if isinstance(error, sqlite3.IntegrityError):
+                self._cursors.drop(entry.sessions())  # the session itself may be what is missing
+            return _as_answer(error)
+        connection.execute("RELEASE unit")
+        self._cursors.drop(unit.forgets)
+        return result
+
+    def _steps(self, entry: PreparedUnit) -> Committed[Any]:
+        unit = entry.unit
+        self._raise_refusal([entry], stage_sessions=False)
+        if unit.first is not None:
+            unit.first(self._connection)
+        self._raise_refusal([entry], stage_sessions=True)
+        placed = self._place_records([entry])[0]
+        self._insert_rows([entry])
+        self._add_counters(unit)
+        self._flush_sessions()
+        return Committed(placed, None if unit.then is None else unit.then(self._connection))
+
+    def _raise_refusal(self, units: list[PreparedUnit], *, stage_sessions: bool) -> None:
+        refused = self._unknown_sessions(units) if stage_sessions else self._stale(units)
+        for error in refused.values():
+            raise error
+
+    def _refusals(self, units: list[PreparedUnit]) -> dict[int, Exception]:
+        refused = self._stale(units)
+        return {**self._unknown_sessions(units), **refused}
+
+    def _stale(self, units: list[PreparedUnit]) -> dict[int, Exception]:
+        runs = list({fence.run_id for entry in units for fence in entry.unit.fences})
+        if not runs:
+            return {}
+        (found,) = self._connection.execute(_EPOCHS, (orjson.dumps(runs).decode(),)).fetchone()
+        epochs: dict[str, int] = orjson.loads(found)
+        refused: dict[int, Exception] = {}
+        for index, entry in enumerate(units):
+            for fence in entry.unit.fences:
+                if epochs.get(fence.run_id) != fence.epoch:
+                    refused[index] = StaleEpoch(run_id=fence.run_id, epoch=fence.epoch)
+        return refused
+
+    def _unknown_sessions(self, units: list[PreparedUnit]) -> dict[int, Exception]:
+        numbered = {entry.session.n for unit in units for entry in unit.unit.records if entry.session.n != UNNUMBERED}
+        self._cursors.load(self._connection, numbered)
+        refused: dict[int, Exception] = {}
+        for index, entry in enumerate(units):
+            for session, _ in entry.unit.records:
+                if session.n != UNNUMBERED and self._cursors.get(session.n) is None:
+                    refused[index] = SessionUnknown(session_id=session.session_id)
+        return refused
+
+    def _place_records(self, units: list[PreparedUnit]) -> list[tuple[CommittedRecord, ...]]:
+        """Gives every record its `seq`, time and place, and inserts all of them."""
+        rows: list[tuple[Any, ...]] = []  # SQL values
+        placed: list[tuple[CommittedRecord, ...]] = []
+        month = month_of(self._now)
+        for entry in units:
+            made: list[CommittedRecord] = []
+            for (session, record), body in zip(entry.unit.records, entry.bodies, strict=True):
+                ref = self._number(session) if session.n == UNNUMBERED else session
+                made.append(self._place(ref, record, body, rows, month))
+            placed.append(tuple(made))
+        if rows:
+            self._execute(records, Conflict.FAIL, rows, numbered=True)
+        return placed
+
+    def _place(
+        self, session: SessionRef, record: Record, body: bytes, rows: list[tuple[Any, ...]], month: int
+    ) -> CommittedRecord:
+        cursor = self._cursors.get(session.n)
+        if cursor is None:
+            raise SessionUnknown(session_id=session.session_id)
+        cursor.seq += 1
+        if cursor.ts <= self._now:
+            cursor.ts = self._now
+        else:
+            month = month_of(cursor.ts)  # the clock went back: time stands still in this log
+        if cursor.month != month:
+            cursor.month, cursor.length = month, 0
+        line = CommittedRecord.make_line(cursor.seq, cursor.ts, body)
+        kind = str(record.record_type)
+        size = len(line)
+        place = (month, cursor.length, size, line)
+        rows.append((session.n, cursor.seq, cursor.ts, kind, record.record_id, record.run_id, record.node, *place))
+        cursor.length += size
+        self.bytes_since_checkpoint += size
+        self._note(session.n, cursor)
+        return CommittedRecord(session, cursor.seq, cursor.ts, kind, record.record_id, record.run_id, record.node, line)
+
+    def _note(self, n: int, cursor: LogCursor) -> None:
+        change = self._changes.get(n)
+        if change is None:
+            change = self._changes[n] = _SessionChange()
+        change.seq, change.ts = cursor.seq, cursor.ts
+        self._files[n, cursor.month] = cursor.length
+
+    def _number(self, session: SessionRef) -> SessionRef:
+        row = self._connection.execute(
+            "SELECT n FROM sessions WHERE session_id = ? AND deleted_at IS NULL", (session.session_id,)
+        ).fetchone()
+        if row is None:
+            raise SessionUnknown(session_id=session.session_id)
+        self._created.add(row[0])
+        self._cursors.load(self._connection, (row[0],))
+        return SessionRef(row[0], session.session_id)
+
+    def _insert_rows(self, units: list[PreparedUnit]) -> None:
+        merged: dict[tuple[Table, Conflict], list[tuple[Any, ...]]] = {}
+        for entry in units:
+            for key, rows in entry.unit.rows.items():
+                merged.setdefault(key, []).extend(rows)
+        for table, conflict in sorted(merged, key=lambda key: self._order[key[0]]):  # what is referred to comes first
+            self._execute(table, conflict, merged[table, conflict])
+
+    def _execute(
+        self, table: Table, conflict: Conflict, rows: Sequence[tuple[Any, ...]], *, numbered: bool = False
+    ) -> None:
+        for text, parameters in self._inserts.statements(table, conflict, rows, numbered=numbered):
+            self._connection.execute(text, parameters)
+
+    def _add_counters(self, unit: UnitOfWork[Any]) -> None:
+        for n, counters in unit.counters.items():
+            self._changes.setdefault(n, _SessionChange()).counters.add(counters)
+
+    def _flush_sessions(self) -> None:
+        if self._files:
+            rows = [(n, month, length) for (n, month), length in self._files.items()]
+            self._execute(log_files, Conflict.REPLACE, rows)
+            self._files.clear()
+        if self._changes:
+            items = list(self._changes.items())
+            for start in range(0, len(items), 500):
+                self._update_sessions(items[start : start + 500])
+            self._changes.clear()
+
+    def _update_sessions(self, items: Sequence[tuple[int, _SessionChange]]) -> None:
+        text = f"{self._update_head}{', '.join([_SESSION_VALUES] * len(items))}{self._update_tail}"
+        parameters: list[int] = []
+        for n, change in items:
+            parameters += (n, change.seq, change.ts, max(self._now, change.ts))
+            parameters += [getattr(change.counters, name) for name in COUNTERS]
+        self._connection.execute(text, parameters)
+
+
+def _session_update() -> tuple[str, str]:
+    added = ", ".join(f"{name} = sessions.{name} + v.{name}" for name in COUNTERS)
+    names: Iterable[str] = ("n", "seq", "ts", "at", *COUNTERS)
+    return f"WITH v({', '.join(names)}) AS (VALUES ", (
+        f") UPDATE sessions SET last_seq = max(last_seq, v.seq), last_ts = max(last_ts, v.ts), {added},"
+        " updated_at = max(updated_at, v.at) FROM v WHERE sessions.n = v.n"
+    )
+
+
+def _takes_all(error: Exception) -> bool:
+    """Whether the fault is the database's, so that doing the group again unit by unit would not help."""
+    if not isinstance(error, sqlite3.Error):
+        return False
+    return isinstance(storage_error(error), (StorageFull, StorageBusy)) or (
+        getattr(error, "sqlite_errorcode", 0) & 0xFF in _FATAL_CODES
+    )
+
+
+def _as_answer(error: Exception) -> Exception:
+    if isinstance(error, AgentError):
+        return error
+    if isinstance(error, sqlite3.Error):
+        answer = storage_error(error)
+        answer.__cause__ = error
+        return answer
+    if isinstance(error, (OverflowError, MemoryError)):
+        answer = StorageFailed(reason=type(error).__name__)
+        answer.__cause__ = error
+        return answer
+    return error
