@@ -1,0 +1,122 @@
+"""Server-sent events: the frames of a subscription (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+`id` is the event's `seq`, `event` its type, `data` the envelope, the same as on a WebSocket. What is not in the log
+(deltas, notices) has no id. A log whose generation is not 0 adds it: `id: 12.1`; a browser sends it back as it is.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Final, NamedTuple
+
+from modular_agent.errors import AgentError, Fault, InvalidInput
+from modular_agent.kit.clock import Clock
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus
+from modular_agent.realtime.errors import LogUnavailable
+from modular_agent.realtime.event import LOG_RESET, Event
+from modular_agent.realtime.protocol import error_answer
+from modular_agent.realtime.subscription import SessionSubscription
+
+__all__ = ["HEADERS", "MEDIA_TYPE", "Cursor", "frame", "parse_last_event_id", "stream"]
+
+MEDIA_TYPE: Final = "text/event-stream"
+HEADERS: Final[Mapping[str, str]] = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+    "X-Content-Type-Options": "nosniff",
+}
+BEAT: Final = b": heartbeat\n\n"
+FINAL_STATUSES: Final = ENDED_RUN_STATUSES | {RunStatus.PAUSED}
+
+
+class Cursor(NamedTuple):
+    """Where a client has got to."""
+
+    after_seq: int
+    generation: int
+
+
+def parse_last_event_id(text: str) -> Cursor:
+    """The cursor in a `Last-Event-ID`: `12`, or `12.1` with the generation. Raises `InvalidInput`."""
+    seq, _, generation = text.strip().partition(".")
+    generation = generation or "0"
+    if not (seq.isascii() and seq.isdigit() and generation.isascii() and generation.isdigit() and len(text) <= 40):
+        fault = Fault(code="invalid_cursor", message="must be the id of an event of this stream", path="Last-Event-ID")
+        raise InvalidInput([fault])
+    return Cursor(int(seq), int(generation))
+
+
+def frame(event: Event, *, generation: int = 0) -> bytes:
+    """One event as a frame."""
+    if event.seq is not None:
+        suffix = b".%d" % generation if generation else b""
+        return b"id: %d%s\nevent: %s\ndata: %s\n\n" % (event.seq, suffix, event.type.encode(), event.envelope)
+    if event.type == LOG_RESET:  # a browser that reconnects by itself must not come back with the same cursor
+        return b"id: 0%s\nevent: log_reset\ndata: %s\n\n" % (b".%d" % generation if generation else b"", event.envelope)
+    return b"event: %s\ndata: %s\n\n" % (event.type.encode(), event.envelope)
+
+
+async def stream(
+    subscription: SessionSubscription,
+    *,
+    clock: Clock,
+    run_id: str | None = None,
+    heartbeat: float = 15.0,
+    retry: float = 2.0,
+) -> AsyncGenerator[bytes]:
+    """The body of a response: chunks of whole frames; closes the subscription at its end.
+
+    With `run_id`, only that run's events, until it has ended or paused: then a last event `end` whose data are
+    `{run_id, status}`. `heartbeat` is the seconds of silence after which a comment keeps the connection open, `retry`
+    the seconds a browser is asked to wait before it reconnects. A client that gets no `end`, `log_reset` or
+    `session_deleted` is to reconnect with its last id. Raises what `subscription.start` raises, before the first chunk.
+    """
+    generation = await _start(subscription)
+    try:
+        yield b"retry: %d\n\n" % round(retry * 1000)
+        while subscription.ending is None:
+            try:
+                batch = await subscription.next_batch(timeout=heartbeat)
+            except LogUnavailable as error:
+                yield _failure(error, subscription.session.session_id, now_us=clock.now_us())
+                return
+            if not batch and subscription.ending is None:
+                yield BEAT
+            wanted, status = (batch, None) if run_id is None else _of_run(batch, run_id)
+            chunk = b"".join([frame(event, generation=generation) for event in wanted])
+            if run_id is not None and status is not None:
+                chunk += _end(subscription.session.session_id, run_id, status, now_us=clock.now_us())
+            if chunk:
+                yield chunk
+            if status is not None:
+                return
+    finally:
+        subscription.close()
+
+
+async def _start(subscription: SessionSubscription) -> int:
+    try:
+        return (await subscription.start()).generation
+    except BaseException:
+        subscription.close()
+        raise
+
+
+def _of_run(batch: list[Event], run_id: str) -> tuple[list[Event], str | None]:
+    """The events of one run up to its last, and the status it then has; None while it goes on."""
+    found: list[Event] = []
+    for event in batch:
+        if event.run_id == run_id or event.run_id is None:
+            found.append(event)
+            if event.run_id == run_id and event.run_status in FINAL_STATUSES:
+                return found, event.run_status
+    return found, None
+
+
+def _end(session_id: str, run_id: str, status: str, *, now_us: int) -> bytes:
+    data = {"run_id": run_id, "status": status}
+    return frame(Event.made("end", session_id=session_id, now_us=now_us, data=data, run_id=run_id))
+
+
+def _failure(error: AgentError, session_id: str, *, now_us: int) -> bytes:
+    envelope = error_answer(error, message_id=None, now_us=now_us, session_id=session_id)
+    return frame(Event("error", session_id=session_id, seq=None, envelope=envelope))
