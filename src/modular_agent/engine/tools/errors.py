@@ -10,6 +10,7 @@
     │   └── ImportFailed
     ├── SignatureUnsupported   a callable whose parameters cannot be described to a model
     ├── McpUnavailable         a server of tools that does not answer
+    ├── FunctionFailed         what the code of a `function` node raised
     └── WorkerUnavailable      a worker process that does not start
 
 A tool that fails while it runs is a `ToolOutcome`, never one of these.
@@ -20,6 +21,7 @@ from modular_agent.errors import AgentError, Fault, Kind
 __all__ = [
     "AttributeMissing",
     "BadReference",
+    "FunctionFailed",
     "ImportFailed",
     "McpUnavailable",
     "ModuleMissing",
@@ -119,6 +121,22 @@ class McpUnavailable(AgentError):
     kind = Kind.UNAVAILABLE
     english = "The MCP server '{name}' is not available: {reason}"
     chinese = "MCP 服务器“{name}”不可用：{reason}"
+
+
+class FunctionFailed(AgentError):
+    """Python code of a `function` node failed: it raised, took too long, or its process died.
+
+    `error_type` names the exception that it raised; `stack_trace` is for the log only.
+    """
+
+    code = "function_failed"
+    english = "{error_type}: {error}"
+    chinese = "{error_type}：{error}"
+
+    def __init__(self, *, reference: str, error_type: str, error: str, stack_trace: str | None = None) -> None:
+        super().__init__(reference=reference, error_type=error_type, error=error)
+        self.error_type = error_type
+        self.stack_trace = stack_trace
 
 
 class WorkerUnavailable(AgentError):

@@ -4,7 +4,7 @@ A synchronous one runs in a worker process, where it can be killed; an `async de
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import orjson
 
 from modular_agent.engine.providers.port import ToolSchema
 from modular_agent.engine.tools.call_log import CallLog
-from modular_agent.engine.tools.errors import BadReference, ImportFailed, SignatureUnsupported
+from modular_agent.engine.tools.errors import BadReference, FunctionFailed, ImportFailed, SignatureUnsupported
 from modular_agent.engine.tools.outcomes import failed, failure_outcome, raised, timed_out, within
 from modular_agent.engine.tools.parameters import BadArguments, context_parameter
 from modular_agent.engine.tools.port import Effect, ToolContext, ToolOutcome
@@ -96,7 +96,12 @@ class PythonTool:
         if self._is_async:
             return await within(self._timeout, lambda: self._run(arguments, context))
         call = WorkerCall(
-            reference=self._reference, arguments=arguments, context=context, validated=True, timeout=self._timeout
+            reference=self._reference,
+            arguments=arguments,
+            context=context,
+            log=context.log,
+            validated=True,
+            timeout=self._timeout,
         )
         try:
             reply = await self._code.pool.call(call)
@@ -124,7 +129,7 @@ class PythonTool:
 
 
 class PythonFunction:
-    """A callable that no model sees: it takes and gives JSON values as they are. Safe to call from many tasks."""
+    """The code of a node: it takes and gives JSON values as they are. Safe to call from many tasks at once."""
 
     def __init__(self, code: PythonCode, *, reference: str, timeout: float | None = None) -> None:
         self._code = code
@@ -132,60 +137,71 @@ class PythonFunction:
         self._timeout = timeout
         self._is_async: bool | None = None
 
-    async def call(
+    async def __call__(
         self,
-        positional: Sequence[Any] = (),
+        arguments: Mapping[str, Any],
+        log: Callable[[str, str], None],
         *,
-        arguments: Mapping[str, Any] | None = None,
-        context: ToolContext,
-    ) -> WorkerReply:
-        """Calls it; `value` of the reply is the result as JSON data, or `failure` says what went wrong.
+        context: ToolContext | None = None,
+    ) -> Any:  # JSON data
+        """Calls it with keyword `arguments`; `log` takes (level, message) of what it says.
 
-        When it is cancelled, or its `timeout` (seconds) is over, nothing of a synchronous one executes any more once
-        this has returned; an `async def` one has been cancelled and has ended. Raises `BadReference` and
-        `WorkerUnavailable`.
+        When it is cancelled, or its timeout is over, nothing of a synchronous one executes any more once this has
+        returned; an `async def` one has been cancelled and has ended. A parameter named `context` gets `context`.
+        Raises `FunctionFailed`, `BadReference`, `WorkerUnavailable`.
         """
         if self._is_async is None:
             self._is_async = await self._find_kind()
         if self._is_async:
-            return await self._run(positional, dict(arguments or {}), context)
+            return await self._run(dict(arguments), log, context)
         call = WorkerCall(
-            reference=self._reference,
-            positional=positional,
-            arguments=arguments or {},
-            context=context,
-            timeout=self._timeout,
+            reference=self._reference, arguments=arguments, context=context, log=log, timeout=self._timeout
         )
-        return await self._code.pool.call(call)
+        reply = await self._code.pool.call(call)
+        if reply.failure is not None:
+            raise self._error(reply.failure)
+        return reply.value
 
     async def _find_kind(self) -> bool:
         checked = await asyncio.to_thread(self._code.references.check, self._reference)
         if checked.is_async is not None:
             return checked.is_async
         reply = await self._code.pool.inspect(self._reference)
+        if reply.failure is not None:
+            raise self._error(reply.failure)
         return bool(reply.description and reply.description["is_async"])
 
-    async def _run(self, positional: Sequence[Any], keywords: dict[str, Any], context: ToolContext) -> WorkerReply:
+    async def _run(
+        self, arguments: dict[str, Any], log: Callable[[str, str], None], context: ToolContext | None
+    ) -> Any:
         function = await asyncio.to_thread(self._code.references.load_callable, self._reference)
         parameter = context_parameter(function)
-        if parameter is not None:
-            keywords.setdefault(parameter.name, context)
+        if parameter is not None and context is not None:
+            arguments.setdefault(parameter.name, context)
         deadline = asyncio.timeout(self._timeout)
         try:
             async with deadline:
-                with self._code.log.during(context.log):
-                    value = await function(*positional, **keywords)
-            return WorkerReply(value=orjson.loads(json_bytes(value)))
-        except Exception as error:  # noqa: BLE001  # the author's failure is the reply
-            expired = deadline.expired() and self._timeout is not None
-            outcome = timed_out(self._timeout or 0) if expired else raised(error)
-            failure = Failure(
-                kind="timeout" if expired else "exception",
-                error_type=outcome.error_type or "",
-                message=outcome.content if expired else str(error),
+                with self._code.log.during(log):
+                    value = await function(**arguments)
+            return orjson.loads(json_bytes(value))
+        except Exception as error:
+            outcome = timed_out(self._timeout or 0) if deadline.expired() else raised(error)
+            raise FunctionFailed(
+                reference=self._reference,
+                error_type=outcome.error_type or type(error).__name__,
+                error=outcome.content if deadline.expired() else str(error),
                 stack_trace=outcome.stack_trace,
-            )
-            return WorkerReply(failure=failure)
+            ) from error
+
+    def _error(self, failure: Failure) -> AgentError:
+        if failure.kind == "reference":
+            return _load_error(self._reference, failure)
+        return FunctionFailed(
+            reference=self._reference,
+            error_type=failure.error_type,
+            error=failure.message,
+            stack_trace=failure.stack_trace,
+        )
 
 
 def _load_error(reference: str, failure: Failure | None) -> AgentError:

@@ -22,7 +22,7 @@ def modernised(annotation: Any) -> Any:  # an annotation is any object
     if changed == arguments:
         return annotation
     if origin is types.UnionType:
-        return Union[changed]
+        return Union[changed]  # noqa: UP007  # the parts are known at run time only
     return annotation.copy_with(changed) if hasattr(annotation, "copy_with") else origin[changed]
 
 

@@ -145,7 +145,7 @@ class Worker:
             return frames.encode({"id": number, "text": text_of(result)})
         keywords = dict(request["arguments"])
         parameter = context_parameter(function)
-        if parameter is not None and parameter.kind is not parameter.POSITIONAL_ONLY:
+        if parameter is not None and context is not None and parameter.kind is not parameter.POSITIONAL_ONLY:
             keywords.setdefault(parameter.name, context)
         result = _finished(function(*request["positional"], **keywords))
         return frames.encode({"id": number, "value": orjson.Fragment(json_bytes(result))})

@@ -19,13 +19,17 @@ __all__ = ["Failure", "WorkerCall", "WorkerPool", "WorkerReply"]
 HOUSEKEEPING: Final = 5.0  # seconds between two looks at idle workers
 
 
+def _no_log(_level: str, _message: str) -> None:
+    """For calls that nobody listens to."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerCall:
     """One call of `reference` with JSON arguments.
 
     With `validated`, the arguments are keywords, coerced by the callable's signature, and the reply has a `text` (a
     tool). Without, they are passed as they are and the reply has a JSON `value` (a function node). A parameter named
-    `context`, or annotated `ToolContext`, gets the context. `timeout` is in seconds and begins when the call does, not
+    `context`, or annotated `ToolContext`, gets the context. `log` takes (level, message) of what the code says. `timeout` is in seconds and begins when the call does, not
     while it waits for a worker.
     """
 
@@ -33,6 +37,7 @@ class WorkerCall:
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     positional: Sequence[Any] = ()
     context: ToolContext | None = None
+    log: Callable[[str, str], None] = _no_log
     validated: bool = False
     timeout: float | None = None
 
@@ -110,8 +115,7 @@ class WorkerPool:
         At its timeout, and when this is cancelled, the worker is killed with all it started, and is gone when this
         returns.
         """
-        log = call.context.log if call.context is not None else _no_log
-        return await self._run(call.request(), log=log, seconds=call.timeout)
+        return await self._run(call.request(), log=call.log, seconds=call.timeout)
 
     async def describe(self, reference: str, *, patience: float = 30.0) -> WorkerReply:
         """The callable's `description`: `{name, description, parameters (JSON Schema), is_async}`."""
@@ -202,7 +206,3 @@ async def _call_or_kill(
     except BaseException:
         await worker.kill()
         raise
-
-
-def _no_log(_level: str, _message: str) -> None:
-    """For calls that nobody listens to."""

@@ -1,0 +1,83 @@
+"""The built-in tools by name, `builtin.NAME`."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from modular_agent.engine.tools.builtin.calculator import CalculatorOptions, calculator
+from modular_agent.engine.tools.builtin.current_time import CurrentTimeOptions, current_time
+from modular_agent.engine.tools.builtin.http_fetch import HttpFetchOptions, http_fetch
+from modular_agent.engine.tools.builtin.read_file import ReadFileOptions, read_file
+from modular_agent.engine.tools.builtin.search_files import SearchFilesOptions, search_files
+from modular_agent.engine.tools.builtin.tool import BuiltinTool, Options, Setup
+from modular_agent.errors import Fault, InvalidInput
+
+__all__ = ["BUILTINS", "Builtin", "build_builtin", "builtin_faults"]
+
+PREFIX: Final = "builtin."
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """A built-in tool: the model of its options, and what makes it (`make(options, setup)`)."""
+
+    options: type[Options]
+    make: Callable[[Any, Setup], BuiltinTool]
+
+
+BUILTINS: Final[Mapping[str, Builtin]] = MappingProxyType(
+    {
+        "calculator": Builtin(CalculatorOptions, calculator),
+        "current_time": Builtin(CurrentTimeOptions, current_time),
+        "http_fetch": Builtin(HttpFetchOptions, http_fetch),
+        "read_file": Builtin(ReadFileOptions, read_file),
+        "search_files": Builtin(SearchFilesOptions, search_files),
+    }
+)
+
+
+def builtin_faults(use: str, options: Mapping[str, Any], *, path: str = "") -> list[Fault]:
+    """What is wrong with `{use: ..., options...}` at the key `path`; empty when nothing is."""
+    return _checked(use, options, path)[1]
+
+
+def build_builtin(use: str, options: Mapping[str, Any], setup: Setup, *, path: str = "") -> BuiltinTool:
+    """The tool `use` (`builtin.NAME`). Raises `InvalidInput`."""
+    model, faults = _checked(use, options, path)
+    if model is None:
+        raise InvalidInput(faults)
+    return BUILTINS[use.removeprefix(PREFIX)].make(model, setup)
+
+
+def _checked(use: str, options: Mapping[str, Any], path: str) -> tuple[Options | None, list[Fault]]:
+    builtin = BUILTINS.get(use.removeprefix(PREFIX)) if use.startswith(PREFIX) else None
+    if builtin is None:
+        names = [PREFIX + name for name in BUILTINS]
+        close = difflib.get_close_matches(use, names, n=1)
+        message = f"There is no built-in tool {use!r}; there are {', '.join(names)}."
+        fault = Fault(
+            code="builtin_unknown", message=message, path=_key(path, "use"), suggestion=close[0] if close else None
+        )
+        return None, [fault]
+    try:
+        return builtin.options.model_validate(dict(options)), []
+    except ValidationError as error:
+        known = list(builtin.options.model_fields)
+        return None, [_fault(found["type"], found["msg"], found["loc"], known, path) for found in error.errors()]
+
+
+def _fault(kind: str, message: str, place: tuple[int | str, ...], known: list[str], path: str) -> Fault:
+    where = _key(path, *(str(part) for part in place))
+    if kind != "extra_forbidden":
+        return Fault(code="option_invalid", message=message, path=where)
+    close = difflib.get_close_matches(str(place[-1]), known, n=1)
+    text = f"There is no option {place[-1]!r}" + (f"; there are {', '.join(known)}." if known else ".")
+    return Fault(code="option_unknown", message=text, path=where, suggestion=close[0] if close else None)
+
+
+def _key(path: str, *parts: str) -> str:
+    return ".".join(part for part in (path, *parts) if part)
