@@ -30,6 +30,7 @@ __all__ = [
     "WebSocketSettings",
     "check_bind",
     "check_production",
+    "is_loopback",
     "load_settings",
 ]
 
@@ -149,6 +150,11 @@ class HttpSettings(_Group):
         validation_alias="SHUTDOWN_GRACE_SECONDS",
         description="How long, in seconds, a stopping server waits for steps in progress before it interrupts them.",
     )
+
+    @property
+    def loopback_only(self) -> bool:
+        """Whether only this machine reaches the server."""
+        return is_loopback(self.host)
 
 
 class StorageSettings(_Group):
@@ -420,13 +426,15 @@ def check_production(settings: Settings) -> None:
         raise InvalidSettings(problems)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a server that listens on `host` is reached from its own machine only; of names, only `localhost` is."""
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False  # where another name points to may change after this check
+
+
 def check_bind(host: str, *, insecure: bool) -> None:
     """Raises `UnsafeBind` when `host` is not a loopback address and `insecure` was not asked for."""
-    if insecure or host.lower() == "localhost":
-        return
-    try:
-        if ipaddress.ip_address(host.strip("[]")).is_loopback:
-            return
-    except ValueError:
-        pass  # a name: where it points to may change after this check
-    raise UnsafeBind(host=host)
+    if not insecure and not is_loopback(host):
+        raise UnsafeBind(host=host)

@@ -1,0 +1,62 @@
+"""Request bodies have a limit, whether they say their length or not."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from modular_agent.api.errors import BodyTooLarge, problem_response
+from modular_agent.api.requests import DEPTH_KEY
+
+__all__ = ["BodyLimit"]
+
+
+class BodyLimit:
+    """Answers 413 to a body of more than `limit` bytes: at once if `Content-Length` says so, else when it gets there.
+
+    How deep a JSON body may nest is noted for whoever parses it (`JsonRequest`).
+    """
+
+    def __init__(self, app: ASGIApp, *, limit: int, max_json_depth: int) -> None:
+        self._app = app
+        self._limit = limit
+        self._max_json_depth = max_json_depth
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        if _declared(scope) > self._limit:
+            return await self._refuse(scope, receive, send)
+        scope[DEPTH_KEY] = self._max_json_depth
+        size = 0
+        started = False
+
+        async def receive_and_count() -> Message:
+            nonlocal size
+            message = await receive()
+            if message["type"] == "http.request":
+                size += len(message.get("body", b""))
+                if size > self._limit:
+                    raise BodyTooLarge(limit=self._limit)
+            return message
+
+        async def send_and_watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive_and_count, send_and_watch)
+        except BodyTooLarge:
+            if started:
+                raise
+            await self._refuse(scope, receive, send)
+        return None
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = problem_response(scope, BodyTooLarge(limit=self._limit))
+        await response(scope, receive, send)
+
+
+def _declared(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0

@@ -1,0 +1,183 @@
+"""What `/openapi.json`, `/docs` and `/redoc` say of the API."""
+
+import base64
+import hashlib
+import re
+from collections import defaultdict
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from modular_agent.api.errors import status_of, title_of
+from modular_agent.api.problem import MEDIA_TYPE, Problem, problem_type
+from modular_agent.errors import AgentError
+
+__all__ = ["DESCRIPTION", "TAGS", "install_openapi", "operation_id", "problems"]
+
+DESCRIPTION: Final = """\
+Runs AI-agent workflows in durable sessions, each with one sequenced event log.
+
+* Times are RFC 3339 in UTC, durations are in seconds, money is in USD.
+* Lists answer `{<items>, total, page, page_size, has_next, cursor}`; `cursor` may be given instead of `page`.
+* Errors are `application/problem+json` (RFC 9457) with a stable `code`; `detail` follows `Accept-Language` (English, \
+Chinese).
+* `X-Request-ID` is accepted, returned, and part of every log line of the request.
+"""
+
+TAGS: Final[list[dict[str, Any]]] = [
+    {"name": "sessions", "description": "Durable conversations and jobs: make, read, control, fork."},
+    {
+        "name": "runs",
+        "description": "Executions in a session: start, wait for, stream, pause, step, resume, stop, retry.",
+    },
+    {"name": "workflows", "description": "Definitions and their versions: load, validate, write, draw, run."},
+    {"name": "history", "description": "The log: messages, records, search, export, bookmarks."},
+    {"name": "analytics", "description": "Performance, tokens, cost, errors and trends."},
+    {"name": "errors", "description": "What went wrong, in groups."},
+    {"name": "configuration", "description": "Models, agents and stored values."},
+    {"name": "backups", "description": "Copies of everything, verified and restored."},
+    {"name": "system", "description": "Health, readiness, version, metrics."},
+]
+
+# Exact versions: what a content delivery network serves under them never changes.
+_SWAGGER: Final = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5.17.14"
+_REDOC: Final = "https://cdn.jsdelivr.net/npm/redoc@2.1.5/bundles/redoc.standalone.js"
+_NO_ICON: Final = "data:,"
+_SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+
+def problems(*errors: "int | type[AgentError]") -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route for these statuses or error classes, with an example of each.
+
+    422 needs no mention: every route that takes anything has it.
+    """
+    examples: dict[int, dict[str, Any]] = defaultdict(dict)
+    for error in errors:
+        status = error if isinstance(error, int) else status_of(error)
+        code, detail = _sample(error, status)
+        examples[status][code] = {"value": _example(status, code, detail)}
+    return {
+        status: {
+            "description": title_of(status),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": named}},
+        }
+        for status, named in examples.items()
+    }
+
+
+def operation_id(route: APIRoute) -> str:
+    """The stable id of an operation, for generated clients: the name of its function."""
+    return route.name
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Gives `app` (made with `docs_url=None, redoc_url=None`) its schema with problems, and its two pages.
+
+    The pages load Swagger UI and ReDoc from cdn.jsdelivr.net; their policy lets in that host and their own scripts.
+    """
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _with_problems(_schema(app))
+        return original()
+
+    app.openapi = openapi
+    app.add_route("/docs", _swagger, include_in_schema=False)
+    app.add_route("/redoc", _redoc, include_in_schema=False)
+
+
+def _schema(app: FastAPI) -> dict[str, Any]:
+    return get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description or DESCRIPTION,
+        routes=app.routes,
+        tags=app.openapi_tags or TAGS,
+        servers=app.servers,
+    )
+
+
+def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema` with the shape of problems, and with it in place of the framework's own for malformed requests."""
+    model = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas: dict[str, Any] = schema.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(model.pop("$defs", {}))
+    schemas["Problem"] = model
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    malformed = problems(422)[422]
+    for path in schema.get("paths", {}).values():
+        for operation in path.values():
+            if "422" in operation.get("responses", {}):
+                operation["responses"]["422"] = malformed
+    return schema
+
+
+def _sample(error: "int | type[AgentError]", status: int) -> tuple[str, str]:
+    if isinstance(error, int):
+        return ("invalid_request", "The request has 1 fault(s).") if status == 422 else ("...", title_of(status))
+    return error.code, error.english
+
+
+def _example(status: int, code: str, detail: str) -> dict[str, Any]:
+    example: dict[str, Any] = {
+        "type": problem_type(code),
+        "title": title_of(status),
+        "status": status,
+        "detail": detail,
+        "instance": "/sessions/",
+        "code": code,
+        "request_id": "req_1f73e8c09ab45d1e22f0",
+    }
+    if status == 422:
+        place = {"code": "out_of_range", "message": "must be at most 100", "path": "/query/page_size"}
+        example["errors"] = [place]
+    return example
+
+
+async def _swagger(request: Request) -> HTMLResponse:
+    page = get_swagger_ui_html(
+        openapi_url=_schema_url(request),
+        title=f"{request.app.title} API",
+        swagger_js_url=f"{_SWAGGER}/swagger-ui-bundle.js",
+        swagger_css_url=f"{_SWAGGER}/swagger-ui.css",
+        swagger_favicon_url=_NO_ICON,
+    )
+    return _page(page)
+
+
+async def _redoc(request: Request) -> HTMLResponse:
+    page = get_redoc_html(
+        openapi_url=_schema_url(request),
+        title=f"{request.app.title} API",
+        redoc_js_url=_REDOC,
+        redoc_favicon_url=_NO_ICON,
+        with_google_fonts=False,
+    )
+    return _page(page)
+
+
+def _schema_url(request: Request) -> str:
+    root: str = request.scope.get("root_path", "")
+    return root.rstrip("/") + str(request.app.openapi_url)
+
+
+def _page(page: HTMLResponse) -> HTMLResponse:
+    """`page` with a policy for it: its own inline scripts by their hash, the network's files, this server's schema."""
+    scripts = " ".join(_hash(text) for text in _SCRIPT.findall(bytes(page.body).decode()))
+    page.headers["Content-Security-Policy"] = (
+        f"default-src 'none'; script-src https://cdn.jsdelivr.net {scripts}; "
+        "style-src https://cdn.jsdelivr.net 'unsafe-inline'; img-src 'self' data: https://cdn.jsdelivr.net; "
+        "font-src data:; connect-src 'self'; worker-src blob:; frame-ancestors 'none'; base-uri 'none'"
+    ).replace(" ;", ";")
+    return page
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
