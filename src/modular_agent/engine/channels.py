@@ -7,7 +7,7 @@ checkpoint is a reference to segments of stored items, and only new items are st
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from langgraph.channels import LastValue
 from langgraph.channels.base import BaseChannel
@@ -18,7 +18,7 @@ __all__ = ["MISSING", "AppendLog", "LogRef", "Reduced", "Segment"]
 
 
 # The library's own mark for "no value", as its channels answer it: None is a value.
-MISSING: Final[Any] = LastValue(object).checkpoint()
+MISSING: Final[Any] = cast("Any", LastValue(object)).checkpoint()
 
 Segment = tuple[str, int]  # (segment id, how many of its items belong to the list)
 

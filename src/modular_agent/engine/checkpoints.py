@@ -163,7 +163,7 @@ class Saver(BaseCheckpointSaver[int]):
             ns=ns,
             checkpoint_id=checkpoint_id,
             parent_id=_configurable(config).get("checkpoint_id"),
-            root_id=(metadata.get("parents") or {}).get("") if ns else checkpoint_id,
+            root_id=_root_of(metadata) if ns else checkpoint_id,
             run_id=binding.run.run_id if binding else metadata.get("run_id"),
             step=metadata.get("step", -1),
             source=metadata.get("source", ""),
@@ -280,6 +280,17 @@ class Saver(BaseCheckpointSaver[int]):
             logs[segments] = items
             values[channel] = LogRef(segments, items, (), frozen)
 
+    async def values(self, config: RunnableConfig, checkpoint_id: str) -> dict[str, Any]:
+        """The channels' values at a checkpoint of the config's session and namespace."""
+        configurable = _configurable(config)
+        ns = str(configurable.get("checkpoint_ns", "")).rpartition("|")[0]  # a task's own namespace is one deeper
+        place = {**configurable, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}
+        found = await self.aget_tuple({"configurable": place})
+        if found is None:
+            return {}
+        values = found.checkpoint["channel_values"]
+        return {key: value.items if isinstance(value, LogRef) else value for key, value in values.items()}
+
     async def pending_interrupts(self, session: SessionRef) -> frozenset[str]:
         """The ids of the interrupts that the session's newest state waits for."""
         found = await self._store.checkpoint(session, "", None)
@@ -325,6 +336,12 @@ class Saver(BaseCheckpointSaver[int]):
         return session
 
 
+def _root_of(metadata: Any) -> str | None:
+    """The root checkpoint that a sub-graph's checkpoint belongs to."""
+    parents: dict[str, str] = metadata.get("parents") or {}
+    return parents.get("")
+
+
 def _configurable(config: RunnableConfig) -> dict[str, Any]:
     return config.get("configurable") or {}
 
@@ -364,7 +381,8 @@ def _ask(binding: Binding, facts: Facts, interrupt: Interrupt) -> None:
     """Makes a question of an interrupt, unless it is the same one passing through a parent graph."""
     if interrupt.id in binding.questions:
         return
-    value: dict[str, Any] = interrupt.value if isinstance(interrupt.value, dict) else {"value": interrupt.value}  # pyright: ignore[reportUnknownVariableType]
+    raised: Any = interrupt.value  # a user's graph may interrupt with anything
+    value: dict[str, Any] = raised if isinstance(raised, dict) else {"value": raised}
     question = Question(
         interrupt_id=new_id("int"),
         graph_id=interrupt.id,

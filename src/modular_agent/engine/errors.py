@@ -3,15 +3,25 @@
 from modular_agent.errors import AgentError, Kind
 
 __all__ = [
+    "AgentConfigInvalid",
     "CheckpointThreadUnknown",
     "IterationLimitReached",
     "LimitReached",
+    "NoRoute",
     "NodeFailed",
     "NodeTimedOut",
-    "NoRoute",
     "OutputInvalid",
     "StateKeyUnknown",
 ]
+
+
+class AgentConfigInvalid(AgentError):
+    """A session's `agent_config` has a key that means nothing."""
+
+    code = "agent_config_invalid"
+    kind = Kind.INVALID
+    english = "agent_config has no key {key}. Known are: {known}."
+    chinese = "agent_config 没有键 {key}。可用的键：{known}。"
 
 
 class CheckpointThreadUnknown(AgentError):
@@ -61,6 +71,7 @@ class OutputInvalid(AgentError):
     code = "node_output_invalid"
     english = "The result of node {node} is not what the workflow asks for: {reason}"
     chinese = "节点 {node} 的结果不符合工作流的要求：{reason}"
+    retryable = True  # a model may do better the next time
 
 
 class LimitReached(AgentError):

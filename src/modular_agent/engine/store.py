@@ -257,12 +257,12 @@ class RunStore(CheckpointStore, Protocol):
         """Changes the run's and its session's status; answers the epoch. Raises `IllegalTransition`."""
         ...
 
-    async def intend(self, run: RunKey, intent: EffectIntent, record: Record) -> EffectState | None:
-        """Enters an intent; answers what the ledger held of this call before, and then enters nothing new."""
+    def enter(self, run: RunKey, intent: EffectIntent, record: Record) -> Awaitable[object]:
+        """Enters an intent that may run again after a crash; one that is there already is counted once more."""
         ...
 
-    async def effect(self, run: RunKey, tool_call_id: str) -> EffectState | None:
-        """What the ledger holds of a call."""
+    async def intend(self, run: RunKey, intent: EffectIntent, record: Record) -> EffectState | None:
+        """Enters an intent; answers what the ledger held of this call before, and then enters nothing new."""
         ...
 
     async def inbox(self, run: RunKey) -> Sequence[InboxMessage]:

@@ -1,0 +1,74 @@
+"""What every node of a run is handed: the run itself, and the collaborators it may use."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import RunControl
+
+from modular_agent.engine.budgets import Budget
+from modular_agent.engine.checkpoints import Binding, Saver
+from modular_agent.engine.live import LiveNodes
+from modular_agent.engine.progress import Progress
+from modular_agent.engine.providers.pricing import PriceBook
+from modular_agent.engine.store import Facts, ModelCall, RunKey, RunStore
+from modular_agent.events import Delta, Record, RecordType
+from modular_agent.kit.clock import Clock
+
+__all__ = ["RunContext"]
+
+
+@dataclass(slots=True, kw_only=True)
+class RunContext:
+    """One execution of a run, from a start or resume to its end.
+
+    `overrides` are the session's `agent_config`. `step_mode` makes the run drain after one step.
+    """
+
+    key: RunKey
+    workflow_id: str
+    binding: Binding
+    control: RunControl
+    store: RunStore
+    saver: Saver
+    clock: Clock
+    budget: Budget
+    progress: Progress
+    publish_delta: Callable[[Delta], None]
+    prices: PriceBook
+    overrides: Mapping[str, Any]  # JSON
+    files: Path
+    step_mode: bool = False
+    live: LiveNodes = field(default_factory=LiveNodes)
+    inbox_waiting: bool = False
+    prompts: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])  # node to digest, record id
+
+    started_at: int = 0  # µs since the epoch
+    slots: dict[str, asyncio.Semaphore] = field(default_factory=dict[str, asyncio.Semaphore])
+    _states: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+
+    def slot(self, node: str, count: int) -> asyncio.Semaphore:
+        """What bounds the parallel tasks of a node in this run."""
+        if node not in self.slots:
+            self.slots[node] = asyncio.Semaphore(count)
+        return self.slots[node]
+
+    async def state_at(self, config: RunnableConfig, checkpoint_id: str) -> Mapping[str, Any]:
+        """The state that the tasks after a checkpoint read, for one that was sent something else instead."""
+        if checkpoint_id not in self._states:
+            state = await self.saver.values(config, checkpoint_id)
+            self._states.clear()  # one step at a time
+            self._states[checkpoint_id] = state
+        return self._states[checkpoint_id]
+
+    def emit(self, *records: Record, calls: Sequence[ModelCall] = ()) -> None:
+        """Logs facts at once, without waiting: they happened, whatever becomes of the step."""
+        self.binding.check()
+        self.binding.track(self.store.commit(self.key, Facts(records=list(records), calls=list(calls))))
+
+    def record(self, record_type: RecordType, node: str | None, /, **fields: Any) -> Record:
+        """A record of this run; the fields are JSON."""
+        return Record(record_type=record_type, run_id=self.key.run_id, node=node, fields=fields)

@@ -1,0 +1,38 @@
+"""Which nodes of a run are executing right now: a run has stopped only when none is."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
+
+__all__ = ["LiveNodes"]
+
+
+class LiveNodes:
+    """A register that every node enters and leaves, whatever ends it."""
+
+    def __init__(self) -> None:
+        self._nodes: Counter[str] = Counter()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @contextmanager
+    def enter(self, node: str) -> Generator[None]:
+        self._nodes[node] += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self._nodes[node] -= 1
+            if not self._nodes[node]:
+                del self._nodes[node]
+            if not self._nodes:
+                self._empty.set()
+
+    @property
+    def names(self) -> list[str]:
+        """The nodes executing now, sorted."""
+        return sorted(self._nodes)
+
+    async def wait_empty(self) -> None:
+        await self._empty.wait()

@@ -1,0 +1,98 @@
+"""The models of one workflow version: what a node's `model` means, with the session's overrides applied."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from modular_agent.engine.errors import AgentConfigInvalid
+from modular_agent.engine.providers.chain import ModelChain
+from modular_agent.engine.providers.errors import MissingKey, ProviderError, ProviderErrorKind
+from modular_agent.engine.providers.port import ChatModel, ChatRequest, Completion, DeltaSink
+from modular_agent.engine.providers.registry import ModelFactory, ModelSettings
+from modular_agent.engine.providers.resilience import RetryPolicy
+from modular_agent.engine.spec.loader import LoadedWorkflow
+from modular_agent.engine.spec.model import ModelSpec
+
+__all__ = ["OVERRIDES", "ModelDirectory", "check_overrides", "request_parameters"]
+
+_PARAMETERS: Final = ("temperature", "top_p", "max_tokens")
+OVERRIDES: Final = frozenset({"model", "prompt", "limits", "parameters", *_PARAMETERS})
+
+
+def check_overrides(overrides: Mapping[str, Any]) -> None:
+    """Raises `AgentConfigInvalid` for a key of `agent_config` that means nothing."""
+    for key in overrides:
+        if key not in OVERRIDES:
+            raise AgentConfigInvalid(key=key, known=", ".join(sorted(OVERRIDES)))
+
+
+def request_parameters(node: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a node's calls: the node's own, then the session's overrides."""
+    merged: dict[str, Any] = {**node, **(overrides.get("parameters") or {})}
+    merged |= {key: overrides[key] for key in _PARAMETERS if overrides.get(key) is not None}
+    return merged
+
+
+@dataclass(slots=True)
+class ModelDirectory:
+    """Makes chains of models by the names a workflow gives them; each is made once."""
+
+    workflow: LoadedWorkflow
+    factory: ModelFactory
+    _chains: dict[tuple[str, str | None], ModelChain] = field(default_factory=dict[tuple[str, str | None], ModelChain])
+
+    def chain(self, name: str | None, overrides: Mapping[str, Any]) -> ModelChain:
+        """The chain of a node whose `model` is `name` (None: the workflow's only or first one).
+
+        `overrides["model"]` is a model of the workflow, else a model id at the provider of the node's own.
+        """
+        specs = self.workflow.spec.models
+        own = name or next(iter(specs))
+        wanted: str | None = overrides.get("model")
+        if wanted in specs:
+            own, wanted = wanted, None
+        key = (own, wanted)
+        if key not in self._chains:
+            self._chains[key] = self._make(own, wanted)
+        return self._chains[key]
+
+    def _make(self, name: str, model_id: str | None) -> ModelChain:
+        spec = self.workflow.spec.models[name]
+        models = [self._model(name, spec, model_id)]
+        models += [self._model(other, self.workflow.spec.models[other], None) for other in spec.fallback]
+        policy = RetryPolicy(
+            max_attempts=spec.retry.max_attempts, backoff=spec.retry.backoff, max_backoff=spec.retry.max_backoff
+        )
+        return ModelChain(models=models, policy=policy, timeout=spec.timeout)
+
+    def _model(self, name: str, spec: ModelSpec, model_id: str | None) -> ChatModel:
+        parameters = {**spec.parameters, **{key: v for key in _PARAMETERS if (v := getattr(spec, key)) is not None}}
+        settings = ModelSettings(
+            name=name,
+            provider=spec.provider,
+            model=model_id or spec.model,
+            base_url=spec.base_url,
+            api_key_env=spec.api_key_env,
+            parameters=parameters,
+            timeout=spec.timeout,
+            script=self.workflow.scripts.get(spec.script) if spec.script else None,
+            script_source=spec.script or "",
+        )
+        try:
+            return self.factory.make(settings)
+        except MissingKey as error:
+            return _Keyless(spec.provider, settings.model or name, error)
+
+
+class _Keyless:
+    """A model whose key is not set: it fails when it is called, so that a fallback can answer."""
+
+    def __init__(self, provider: str, model: str, error: MissingKey) -> None:
+        self.provider = provider
+        self.model = model
+        self._error = error
+
+    async def complete(self, request: ChatRequest, on_delta: DeltaSink) -> Completion:
+        raise ProviderError(
+            ProviderErrorKind.AUTHENTICATION, provider=self.provider, model=self.model, detail=str(self._error)
+        ) from self._error

@@ -1,0 +1,38 @@
+"""`agent`: a model and its tools in a loop. It is compiled to two nodes, `name` (this) and `name.tools`."""
+
+from dataclasses import dataclass
+
+from modular_agent.engine.errors import IterationLimitReached
+from modular_agent.engine.nodes.conversation import text_of
+from modular_agent.engine.nodes.llm import Llm
+from modular_agent.engine.nodes.visit import Updates, Visit
+
+__all__ = ["AgentTurn", "count_key"]
+
+
+def count_key(name: str) -> str:
+    """The hidden state key that counts an agent's model calls in one visit."""
+    return f"__count.{name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentTurn:
+    """One model call of an agent's loop. `writes` takes the text of the last answer."""
+
+    name: str
+    llm: Llm
+    max_iterations: int
+    writes: str | None
+
+    async def __call__(self, visit: Visit) -> Updates:
+        key = count_key(self.name)
+        count = int(visit.state.get(key) or 0) + 1
+        if count > self.max_iterations:
+            raise IterationLimitReached(limit="max_iterations", maximum=self.max_iterations, used=count - 1)
+        updates, message = await self.llm.ask(visit)
+        updates.setdefault("messages", []).append(message)
+        goes_on = bool(message.get("tool_calls"))
+        updates[key] = count if goes_on else 0
+        if not goes_on and self.writes and self.writes != "messages":
+            updates[self.writes] = text_of(message)
+        return updates

@@ -1,0 +1,276 @@
+"""One call of a language model from a node: within the budget, with retries and fallbacks, logged attempt by attempt.
+
+What a call cost is logged at once, whatever becomes of the step; the message goes into the log with the step.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from modular_agent.engine.failures import error_record
+from modular_agent.engine.nodes.spending import within_budget
+from modular_agent.engine.nodes.visit import Visit
+from modular_agent.engine.providers.chain import ModelChain
+from modular_agent.engine.providers.errors import ProviderError
+from modular_agent.engine.providers.port import (
+    ChatRequest,
+    Completion,
+    DeltaSink,
+    Message,
+    ToolSchema,
+)
+from modular_agent.engine.providers.resilience import Attempt, complete_with_fallback
+from modular_agent.engine.store import ModelCall
+from modular_agent.events import Delta, Record, RecordType
+from modular_agent.kit.clock import MICROSECONDS
+from modular_agent.kit.ids import new_id
+
+__all__ = ["Conversation", "call_model"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """What a model is sent, and the references to records by which the log says so."""
+
+    messages: Sequence[Message]
+    references: Mapping[str, Any]
+
+
+async def call_model(
+    visit: Visit,
+    chain: ModelChain,
+    conversation: Conversation,
+    *,
+    tools: Sequence[ToolSchema] = (),
+    parameters: Mapping[str, Any],
+) -> Message:
+    """The assistant's message, with the `id` its record will have.
+
+    Raises `ProviderError` when every attempt failed, `LimitReached` when the budget is used up.
+    """
+    context = visit.context
+    estimate = _estimate(conversation.messages, parameters) if context.budget.limits.get("max_tokens") else 0
+    within_budget(visit, calls=1, tokens=estimate)
+    observer = _CallLog(visit, conversation.references, parameters, tools, context.budget.reserve(tokens=estimate))
+    request = ChatRequest(messages=conversation.messages, tools=tools, parameters=parameters, timeout=chain.timeout)
+    try:
+        completion = await complete_with_fallback(chain.models, request, observer=observer, policy=chain.policy)
+    finally:
+        context.budget.settle(observer.reserved, observer.settled)
+    return _with_ids(completion.message, observer.message_id)
+
+
+def _estimate(messages: Sequence[Message], parameters: Mapping[str, Any]) -> int:
+    """About how many tokens a call will use: four characters each, and what the answer may have at most."""
+    characters = sum(len(content) if isinstance(content := m["content"], str) else 400 for m in messages)
+    return characters // 4 + int(parameters.get("max_tokens") or 0)
+
+
+def _with_ids(message: Message, message_id: str) -> Message:
+    """The message under its record's id, with tool call ids that are unique within the session.
+
+    Some servers number the calls of each answer from 0; the effect ledger needs names that never come again.
+    """
+    message = {**message, "id": message_id}
+    calls = message.get("tool_calls")
+    if calls:
+        ids = [call["id"] for call in calls]
+        if len(set(ids)) < len(ids) or min(map(len, ids)) < 12:
+            message["tool_calls"] = [{**call, "id": new_id("call")} for call in calls]
+    return message
+
+
+@dataclass(slots=True)
+class _CallLog:
+    """Watches the attempts of one call: records, deltas, usage, price."""
+
+    visit: Visit
+    references: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    tools: Sequence[ToolSchema]
+    reserved: int
+    settled: ModelCall | None = None
+    message_id: str = ""
+    _began: float = 0.0
+    _first_token: float | None = None
+    _offsets: dict[str, int] = field(default_factory=dict[str, int])
+
+    async def started(self, attempt: Attempt) -> DeltaSink:
+        context = self.visit.context
+        self.message_id = new_id("rec")
+        self._began, self._first_token = context.clock.monotonic(), None
+        self._offsets = {}
+        context.emit(
+            context.record(
+                RecordType.LLM_REQUEST,
+                self.visit.node,
+                model=attempt.model.model,
+                provider=attempt.model.provider,
+                parameters=self.parameters,
+                messages=self.references,
+                tools=[tool.name for tool in self.tools],
+                attempt=attempt.number,
+                message_id=self.message_id,
+            )
+        )
+        return self._delta
+
+    def _delta(self, channel: str, text: str) -> None:
+        context = self.visit.context
+        if self._first_token is None:
+            self._first_token = context.clock.monotonic()
+        offset = self._offsets.get(channel, 0)
+        self._offsets[channel] = offset + len(text)
+        context.publish_delta(
+            Delta(
+                session=context.key.session,
+                run_id=context.key.run_id,
+                node=self.visit.node,
+                message_id=self.message_id,
+                text=text,
+                offset=offset,
+                channel=channel,
+            )
+        )
+
+    def _abandon(self) -> None:
+        """Tells those who watch that what came under this id is void."""
+        context = self.visit.context
+        if self._offsets:
+            context.publish_delta(
+                Delta(
+                    session=context.key.session,
+                    run_id=context.key.run_id,
+                    node=self.visit.node,
+                    message_id=self.message_id,
+                    text="",
+                    offset=0,
+                    abandoned=True,
+                )
+            )
+
+    async def failed(self, attempt: Attempt, error: BaseException, *, seconds: float, retry_in: float | None) -> None:
+        self._abandon()
+        context = self.visit.context
+        kind = error.reason.value if isinstance(error, ProviderError) else "cancelled"
+        response = self._response(
+            attempt, seconds, error={"type": kind, "message": str(error) or kind, "retry_in": retry_in}
+        )
+        records = [response]
+        if retry_in is not None:  # the last failure becomes the node's own error
+            records.append(
+                error_record(
+                    error,
+                    run_id=context.key.run_id,
+                    node=self.visit.node,
+                    workflow_id=context.workflow_id,
+                    severity="warning",
+                )
+            )
+        if context.binding.failure is None:
+            context.emit(*records, calls=[self._call(attempt, response.record_id, seconds, error_kind=kind)])
+
+    async def succeeded(self, attempt: Attempt, completion: Completion, *, seconds: float) -> None:
+        context, usage = self.visit.context, completion.usage
+        price = context.prices.price(
+            attempt.model.provider,
+            completion.model,
+            usage,
+            context.clock.now_us(),
+            served_by=completion.served_by,
+        )
+        response = self._response(
+            attempt,
+            seconds,
+            model=completion.model,
+            response={key: completion.message.get(key) for key in ("content", "tool_calls", "reasoning")},
+            finish_reason=completion.finish_reason,
+            token_usage={"total_tokens": usage.total_tokens},
+        )
+        self.settled = call = self._call(
+            attempt,
+            response.record_id,
+            seconds,
+            model=completion.model,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cost_nano=price.amount_nano if price else None,
+            price_source=f"{price.source} {price.version}".strip() if price else None,
+        )
+        context.emit(response, self._usage(call, usage.source), self._cost(call), calls=[call])
+
+    def _response(self, attempt: Attempt, seconds: float, *, model: str | None = None, **more: Any) -> Record:
+        context = self.visit.context
+        first = self._first_token
+        fields: dict[str, Any] = {"response": None, "finish_reason": None, "token_usage": None, "error": None, **more}
+        return context.record(
+            RecordType.LLM_RESPONSE,
+            self.visit.node,
+            model=model or attempt.model.model,
+            provider=attempt.model.provider,
+            response_time=round(seconds, 6),
+            time_to_first_token=None if first is None else round(first - self._began, 6),
+            attempt=attempt.number,
+            message_id=self.message_id,
+            **fields,
+        )
+
+    def _call(
+        self, attempt: Attempt, call_id: str, seconds: float, *, model: str | None = None, **more: Any
+    ) -> ModelCall:
+        first = self._first_token
+        numbers: dict[str, Any] = {
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "cached_tokens": 0,
+            "cache_write_tokens": 0,
+            "reasoning_tokens": 0,
+            "cost_nano": None,
+            "price_source": None,
+            **more,
+        }
+        return ModelCall(
+            call_id=call_id,
+            workflow_id=self.visit.context.workflow_id,
+            node=self.visit.node,
+            provider=attempt.model.provider,
+            model=model or attempt.model.model,
+            duration_us=int(seconds * MICROSECONDS),
+            first_token_us=None if first is None else int((first - self._began) * MICROSECONDS),
+            **numbers,
+        )
+
+    def _usage(self, call: ModelCall, source: str) -> Record:
+        return self.visit.context.record(
+            RecordType.TOKEN_USAGE,
+            self.visit.node,
+            model=call.model,
+            prompt_tokens=call.prompt_tokens,
+            completion_tokens=call.completion_tokens,
+            total_tokens=call.prompt_tokens + call.completion_tokens,
+            cached_tokens=call.cached_tokens,
+            cache_write_tokens=call.cache_write_tokens,
+            reasoning_tokens=call.reasoning_tokens,
+            source=source,
+            message_id=self.message_id,
+        )
+
+    def _cost(self, call: ModelCall) -> Record:
+        priced = call.cost_nano is not None
+        return self.visit.context.record(
+            RecordType.COST,
+            self.visit.node,
+            model=call.model,
+            currency="USD",
+            amount=_dollars(call.cost_nano) if call.cost_nano is not None else None,
+            unpriced=not priced,
+            price_source=call.price_source,
+            message_id=self.message_id,
+        )
+
+
+def _dollars(nano: int) -> float:
+    return nano / 1_000_000_000

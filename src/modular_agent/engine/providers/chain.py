@@ -1,0 +1,18 @@
+"""A model with those to try after it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modular_agent.engine.providers.port import ChatModel
+from modular_agent.engine.providers.resilience import RetryPolicy
+
+__all__ = ["ModelChain"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChain:
+    """The models to call, in order; `timeout` is in seconds for one call."""
+
+    models: Sequence[ChatModel]
+    policy: RetryPolicy
+    timeout: float
