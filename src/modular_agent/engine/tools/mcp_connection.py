@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
 from mcp.client import Transport
@@ -69,7 +69,7 @@ class _WatchedStream:
     async def __anext__(self) -> Any:
         try:
             return await self._stream.__anext__()
-        except (StopAsyncIteration, Exception):
+        except Exception:  # the regular end included
             self._ended.set()
             raise
 
@@ -215,9 +215,9 @@ class McpConnection:
             raise McpUnavailable(name=self._name, reason=f"there is no folder {cwd!r} below the configs root")
         return folder
 
-    async def _on_log(self, parameters: LoggingMessageNotificationParams) -> None:
-        data: Any = parameters.data
-        self._say(str(parameters.level), data if isinstance(data, str) else repr(data))
+    async def _on_log(self, params: LoggingMessageNotificationParams) -> None:
+        data: Any = params.data
+        self._say(str(params.level), data if isinstance(data, str) else repr(data))
 
     def _on_stderr(self, line: str) -> None:
         self._say("info", line)
@@ -272,7 +272,8 @@ async def _lines(take: Callable[[str], None]) -> AsyncGenerator[Any]:
 def _reason(error: BaseException) -> str:
     """What went wrong, out of the groups that the SDK's tasks wrap it in."""
     while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        error = group.exceptions[0]
     if isinstance(error, McpUnavailable):
         return str(error.parameters["reason"])
     if isinstance(error, FileNotFoundError):

@@ -37,15 +37,13 @@ def _modern_class(annotation: Any) -> Any:
     required: frozenset[str] = annotation.__required_keys__
     fields: dict[str, Any] = {}
     for name, hint in hints.items():
-        plain = _without_qualifier(hint)
-        wrapper = typing_extensions.Required if name in required else typing_extensions.NotRequired
-        fields[name] = wrapper[modernised(plain)]
+        qualifier = typing.get_origin(hint)
+        qualified = qualifier in (typing.Required, typing.NotRequired)
+        plain = modernised(typing.get_args(hint)[0] if qualified else hint)
+        # With `from __future__ import annotations` the class itself has not seen the qualifiers.
+        needed = qualifier is typing.Required if qualified else name in required
+        fields[name] = typing_extensions.Required[plain] if needed else typing_extensions.NotRequired[plain]
     make: Any = typing_extensions.TypedDict  # the functional form with computed fields has no static type
     modern = make(annotation.__name__, fields)
     modern.__doc__ = annotation.__doc__
     return modern
-
-
-def _without_qualifier(hint: Any) -> Any:
-    origin = typing.get_origin(hint)
-    return typing.get_args(hint)[0] if origin in (typing.Required, typing.NotRequired) else hint

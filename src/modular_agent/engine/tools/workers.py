@@ -29,8 +29,8 @@ class WorkerCall:
 
     With `validated`, the arguments are keywords, coerced by the callable's signature, and the reply has a `text` (a
     tool). Without, they are passed as they are and the reply has a JSON `value` (a function node). A parameter named
-    `context`, or annotated `ToolContext`, gets the context. `log` takes (level, message) of what the code says. `timeout` is in seconds and begins when the call does, not
-    while it waits for a worker.
+    `context`, or annotated `ToolContext`, gets the context. `log` takes (level, message) of what the code says.
+    `timeout` is in seconds and begins when the call does, not while it waits for a worker.
     """
 
     reference: str

@@ -13,6 +13,7 @@ LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215
 COMPATIBLE: Final = ipaddress.IPv6Network("::/96")  # RFC 4291, deprecated
 SPECIAL: Final = (
     ipaddress.ip_network("168.63.129.16/32"),  # Azure's host: not in a private range, and not public either
+    ipaddress.ip_network("192.0.0.0/24"),  # protocol assignments (RFC 6890); a cloud's metadata service is among them
     ipaddress.ip_network("192.88.99.0/24"),  # 6to4 relays, RFC 7526
     ipaddress.ip_network("fec0::/10"),  # site-local, RFC 3879
 )
