@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
@@ -80,31 +79,20 @@ def install_openapi(app: FastAPI) -> None:
 
     The pages load Swagger UI and ReDoc from cdn.jsdelivr.net; their policy lets in that host and their own scripts.
     """
+    app.description = app.description or DESCRIPTION
+    app.openapi_tags = app.openapi_tags or TAGS
     original = app.openapi
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _with_problems(_schema(app))
-        return original()
+        return _with_problems(original())
 
     app.openapi = openapi
     app.add_route("/docs", _swagger, include_in_schema=False)
     app.add_route("/redoc", _redoc, include_in_schema=False)
 
 
-def _schema(app: FastAPI) -> dict[str, Any]:
-    return get_openapi(
-        title=app.title,
-        version=app.version,
-        description=app.description or DESCRIPTION,
-        routes=app.routes,
-        tags=app.openapi_tags or TAGS,
-        servers=app.servers,
-    )
-
-
 def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema` with the shape of problems, and with it in place of the framework's own for malformed requests."""
+    """`schema`, changed: it has the shape of problems, also in place of the framework's own for malformed requests."""
     model = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas: dict[str, Any] = schema.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(model.pop("$defs", {}))

@@ -16,6 +16,7 @@ DEPTH_KEY: Final = "modular_agent.max_json_depth"  # in the ASGI scope
 DEFAULT_DEPTH: Final = 64
 _STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # possessive: never quadratic
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 
 
 def nests_deeper(body: bytes, limit: int) -> bool:
@@ -26,9 +27,9 @@ def nests_deeper(body: bytes, limit: int) -> bool:
     """
     if body.count(b"[") + body.count(b"{") <= limit:
         return False
-    brackets = _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS)
+    brackets = _STRINGS.sub(b"", body).translate(_ONE_KIND, _NOT_BRACKETS)
     for _ in range(limit):
-        rest = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        rest = brackets.replace(b"[]", b"")
         if not rest or len(rest) == len(brackets):
             return False
         brackets = rest
