@@ -227,18 +227,21 @@ def _split_calls(calls: Sequence[ToolCall]) -> tuple[list[Any], list[Any]]:  # L
 
 
 def _calls(whole: "AIMessageChunk", request: ChatRequest) -> list[ToolCall]:
+    """The calls with their arguments as the model wrote them: LangChain's own parsing mends broken JSON in silence."""
+    if whole.tool_call_chunks:
+        written = [(piece["id"], piece["name"], piece["args"] or "{}") for piece in whole.tool_call_chunks]
+    else:
+        written = [(call["id"], call["name"], orjson.dumps(call["args"]).decode()) for call in whole.tool_calls]
+        written += [(broken["id"], broken["name"] or "", broken["args"] or "") for broken in whole.invalid_tool_calls]
     used = used_call_ids(request.messages)
-    calls: list[ToolCall] = []
-    for call in whole.tool_calls:
-        arguments = orjson.dumps(call["args"]).decode()
-        function_name = call["name"]
-        call_id = fresh_call_id(call["id"] or "", used)
-        calls.append({"id": call_id, "type": "function", "function": {"name": function_name, "arguments": arguments}})
-    for broken in whole.invalid_tool_calls:  # the tool's schema check tells the model what is wrong with them
-        call_id = fresh_call_id(broken["id"] or "", used)
-        function_name, text = broken["name"] or "", broken["args"] or ""
-        calls.append({"id": call_id, "type": "function", "function": {"name": function_name, "arguments": text}})
-    return calls
+    return [
+        {
+            "id": fresh_call_id(call_id or "", used),
+            "type": "function",
+            "function": {"name": name or "", "arguments": arguments},
+        }
+        for call_id, name, arguments in written
+    ]
 
 
 def _reasoning(chunk: "AIMessageChunk") -> str:

@@ -118,11 +118,12 @@ class ModelFactory:
     def _openai(self, settings: ModelSettings) -> ChatModel:
         from modular_agent.engine.providers.openai import DEFAULT_BASE_URL, OpenAIModel
 
+        name, url, key = self._address(settings, default_url=DEFAULT_BASE_URL)
         return OpenAIModel(
-            self._model_name(settings),
+            name,
             session=self._open_session(),
-            base_url=self._base_url(settings, default=DEFAULT_BASE_URL),
-            key=self._key(settings),
+            base_url=url,
+            key=key,
             parameters=settings.parameters,
             headers=settings.headers,
             clock=self._clock,
@@ -132,11 +133,12 @@ class ModelFactory:
     def _google(self, settings: ModelSettings) -> ChatModel:
         from modular_agent.engine.providers.google import DEFAULT_BASE_URL, GoogleModel
 
+        name, url, key = self._address(settings, default_url=DEFAULT_BASE_URL)
         return GoogleModel(
-            self._model_name(settings),
+            name,
             session=self._open_session(),
-            base_url=self._base_url(settings, default=DEFAULT_BASE_URL),
-            key=self._key(settings),
+            base_url=url,
+            key=key,
             parameters=settings.parameters,
             headers=settings.headers,
             clock=self._clock,
@@ -146,11 +148,12 @@ class ModelFactory:
     def _anthropic(self, settings: ModelSettings) -> ChatModel:
         from modular_agent.engine.providers.anthropic import DEFAULT_BASE_URL, AnthropicModel
 
+        name, url, key = self._address(settings, default_url=DEFAULT_BASE_URL)
         return AnthropicModel(
-            self._model_name(settings),
+            name,
             session=self._open_session(),
-            base_url=self._base_url(settings, default=DEFAULT_BASE_URL),
-            key=self._key(settings),
+            base_url=url,
+            key=key,
             parameters=settings.parameters,
             headers=settings.headers,
             clock=self._clock,
@@ -185,6 +188,10 @@ class ModelFactory:
             parameters["default_headers"] = dict(settings.headers)
         chat_model = (self._langchain_loader or load_chat_model)(f"{provider}:{name}", **parameters)
         return LangChainModel(chat_model, provider=settings.provider, model=name, secrets=(key,) if key else ())
+
+    def _address(self, settings: ModelSettings, *, default_url: str) -> tuple[str, str, str | None]:
+        """The model's name, the URL and the key: all that can be wrong, before a session is opened."""
+        return self._model_name(settings), self._base_url(settings, default=default_url), self._key(settings)
 
     def _model_name(self, settings: ModelSettings) -> str:
         if settings.provider == LANGCHAIN:
