@@ -1,5 +1,6 @@
 """The database of a data path: opens it, migrates it, and owns the threads that write, read and mirror it."""
 
+import contextlib
 import sqlite3
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -8,12 +9,15 @@ from typing import Final
 from modular_agent.kit.clock import Clock, SystemClock
 from modular_agent.storage.data_lock import DataLock
 from modular_agent.storage.location import Location
+from modular_agent.storage.log_files import LogFiles
 from modular_agent.storage.migrations import upgrade
 from modular_agent.storage.mirror import Mirror
 from modular_agent.storage.mirror_files import FileOperations
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.records import Records
+from modular_agent.storage.repositories.sessions import SessionRepository
 from modular_agent.storage.session_log import LogListeners, SessionLog
+from modular_agent.storage.session_removal import SessionRemoval
 from modular_agent.storage.writer import QUEUE_LIMIT, Writer
 
 __all__ = ["Database"]
@@ -25,7 +29,8 @@ _WATERMARK: Final = "INSERT INTO mirror VALUES (1, ?) ON CONFLICT (only) DO UPDA
 class Database:
     """An open database; an async context manager (`async with Database.open(data_path) as database`).
 
-    `writer`, `readers`, `records`, `log` and `mirror` are there while it is open.
+    `writer`, `readers`, `records`, `log`, `mirror`, `files` and `removal` are there while it is open. Entering ends
+    deletions of sessions that a crash has interrupted.
     """
 
     writer: Writer
@@ -33,6 +38,8 @@ class Database:
     records: Records
     log: SessionLog
     mirror: Mirror
+    files: LogFiles
+    removal: SessionRemoval
 
     def __init__(
         self,
@@ -102,6 +109,12 @@ class Database:
         stack.push_async_callback(self.writer.drain)  # first of all, so that the mirror gets the last records
         self.records = Records(self.readers)
         self.log = SessionLog(writer=self.writer, records=self.records, listeners=listeners)
+        self.files = LogFiles(location, readers=self.readers, writer=self.writer, mirror=self.mirror, clock=self._clock)
+        self.removal = SessionRemoval(
+            writer=self.writer, mirror=self.mirror, sessions=SessionRepository(self.readers), clock=self._clock
+        )
+        with contextlib.suppress(OSError):  # files that cannot be removed now are tried again at the next start
+            await self.removal.finish()
 
     def _advance(self, record_id: int) -> None:
         def store(connection: sqlite3.Connection) -> None:

@@ -118,7 +118,7 @@ class Mirror:
 
     async def remove(self, session_id: str) -> None:
         """Removes the files of a session that is marked as deleted. Raises `OSError`."""
-        await self._command(lambda _: self._files.remove(session_id))
+        await self._command(lambda connection: self._remove(connection, session_id))
 
     async def rewrite(self, session_id: str | None = None) -> int:
         """Makes the files of a session, or all files, anew from the rows; returns how many. Raises `OSError`."""
@@ -180,7 +180,7 @@ class Mirror:
                 path = log_path(self._location.history, session_id, month)
                 size = path.stat().st_size if path.exists() else -1
                 if size > length:
-                    self._files.cut(path, length)
+                    self._files.cut_aside(path, length)
                 elif size < length:
                     self._write_file(connection, n, month, path)
         finally:
@@ -252,6 +252,13 @@ class Mirror:
             self._files.write(path, line, offset)
             end = offset + len(line)
         self._files.cut(path, end)
+
+    def _remove(self, connection: sqlite3.Connection, session_id: str) -> None:
+        alive = connection.execute(
+            "SELECT 1 FROM sessions WHERE session_id = ? AND deleted_at IS NULL", (session_id,)
+        ).fetchone()
+        if alive is None:  # otherwise the id has been given again, and these are the new session's files
+            self._files.remove(session_id)
 
     def _rewrite(self, connection: sqlite3.Connection, session_id: str | None) -> int:
         self._pass(connection)

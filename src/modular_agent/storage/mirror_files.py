@@ -8,6 +8,7 @@ from typing import Final
 __all__ = ["FileOperations", "MirrorFiles", "log_path"]
 
 OPEN_FILES: Final = 256
+KEPT_EXCESS: Final = 256 * 1024 * 1024  # bytes
 
 
 def log_path(history: Path, session_id: str, month: int) -> Path:
@@ -56,6 +57,14 @@ class MirrorFiles:
             written = self._operations.pwrite(descriptor, data, offset)
             data, offset = data[written:], offset + written
 
+    def cut_aside(self, path: Path, length: int) -> None:
+        """Like `cut`, but keeps what it takes away in `*.jsonl.cut`: it may be records of a database that was lost."""
+        excess = path.read_bytes()[length:] if path.stat().st_size - length <= KEPT_EXCESS else b""
+        if b"\n" in excess:
+            with path.with_name(path.name + ".cut").open("ab") as aside:
+                aside.write(excess)
+        self.cut(path, length)
+
     def cut(self, path: Path, length: int) -> None:
         """Takes away what lies behind `length`."""
         self._operations.truncate(self._descriptor(path), length)
@@ -85,9 +94,10 @@ class MirrorFiles:
             path = folder / f"{session_id}.jsonl"
             self._close(path)
             self._dirty.discard(path)
-            if path.exists():
-                path.unlink()
-                self._folders.add(folder)
+            for each in (path, path.with_name(path.name + ".cut")):
+                if each.exists():
+                    each.unlink()
+                    self._folders.add(folder)
 
     def forget(self) -> None:
         """Closes everything without a sync: after a failed one no descriptor can be trusted."""

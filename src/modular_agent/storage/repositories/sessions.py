@@ -179,7 +179,7 @@ def set_workflow_version(
 
 
 def mark_deleted(session: SessionRef, *, now_us: int) -> Callable[[sqlite3.Connection], bool]:
-    """The step with which a deletion begins: the session is not found any more. False: somebody has begun before.
+    """The step with which a deletion begins: the session is not found any more. False: it is gone already.
 
     Raises `SessionBusy` while a run is active.
     """
@@ -187,7 +187,7 @@ def mark_deleted(session: SessionRef, *, now_us: int) -> Callable[[sqlite3.Conne
     def step(connection: sqlite3.Connection) -> bool:
         _refuse_active_run(connection, session)
         done = connection.execute(
-            "UPDATE sessions SET deleted_at = ? WHERE n = ? AND deleted_at IS NULL", (now_us, session.n)
+            "UPDATE sessions SET deleted_at = coalesce(deleted_at, ?) WHERE n = ?", (now_us, session.n)
         )
         return done.rowcount == 1
 

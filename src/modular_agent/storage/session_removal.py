@@ -1,0 +1,77 @@
+"""Deleting a session with all that belongs to it, so that it survives a crash half-way.
+
+First the session is marked and is not found any more; then its rows go, in pieces that hold the writer for a few
+milliseconds each; then its files; its own row last. Whoever finds a marked session goes on from there.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+from modular_agent.events import SessionRef
+from modular_agent.kit.clock import Clock
+from modular_agent.storage.mirror import Mirror
+from modular_agent.storage.models import checkpoint_writes, checkpoints, llm_calls, log_items, metadata, records
+from modular_agent.storage.repositories.sessions import SessionRepository, mark_deleted
+from modular_agent.storage.unit_of_work import UnitOfWork
+from modular_agent.storage.writer import Writer
+
+__all__ = ["SessionRemoval"]
+
+PIECE: Final = 500  # rows
+
+
+class SessionRemoval:
+    """Deletes sessions."""
+
+    def __init__(self, *, writer: Writer, mirror: Mirror, sessions: SessionRepository, clock: Clock) -> None:
+        self._writer = writer
+        self._mirror = mirror
+        self._sessions = sessions
+        self._clock = clock
+
+    async def delete(self, session: SessionRef) -> None:
+        """Deletes the session; done before, it does nothing. Raises `SessionBusy` while a run is active.
+
+        Raises `OSError` when the files cannot be removed; `finish` tries again.
+        """
+        unit = UnitOfWork(then=mark_deleted(session, now_us=self._clock.now_us()), forgets={session.n})
+        if (await self._writer.commit(unit)).result:
+            await self._remove(session)
+
+    async def finish(self) -> int:
+        """Ends every deletion that was begun, for a start-up; returns how many."""
+        begun = await self._sessions.being_deleted()
+        for session in begun:
+            await self._remove(session)
+        return len(begun)
+
+    async def _remove(self, session: SessionRef) -> None:
+        large = (records, checkpoint_writes, checkpoints, log_items, llm_calls)
+        others = [table for table in metadata.sorted_tables if "session_n" in table.columns and table not in large]
+        for table in (*large, *others):
+            if table.name == "log_files":
+                continue  # goes with the session's row
+            keys = ", ".join(column.name for column in table.primary_key)
+            step = _delete_piece(table.name, keys, session.n)
+            while (await self._writer.commit(UnitOfWork(then=step))).result == PIECE:
+                pass
+        await self._mirror.remove(session.session_id)
+        await self._writer.commit(UnitOfWork(then=_delete_session(session.n), forgets={session.n}))
+
+
+def _delete_piece(table: str, keys: str, n: int) -> Callable[[sqlite3.Connection], int]:
+    def step(connection: sqlite3.Connection) -> int:
+        return connection.execute(
+            f"DELETE FROM {table} WHERE ({keys}) IN (SELECT {keys} FROM {table} WHERE session_n = ? LIMIT {PIECE})",
+            (n,),
+        ).rowcount
+
+    return step
+
+
+def _delete_session(n: int) -> Callable[[sqlite3.Connection], None]:
+    def step(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM sessions WHERE n = ? AND deleted_at IS NOT NULL", (n,))
+
+    return step
