@@ -238,13 +238,19 @@ def _problems(report: str, text: str, names: Sequence[str]) -> Iterator[Expressi
         line, column, message = max(int(match[1]), 1), max(int(match[2]), 1), match[3].strip()
         undeclared = _UNDECLARED.search(message)
         if undeclared is None:
-            yield ExpressionProblem(line, column, message)
+            yield ExpressionProblem(line, column, _plain_syntax(message))
             continue
         name = undeclared[1].partition(".")[0]
         before = (text.split("\n")[line - 1 : line] or [""])[0][: column - 1]
         if before.endswith(name):  # the compiler points behind a name that is called or selected from
             column -= len(name)
         yield ExpressionProblem(line, column, f"there is no variable or function {name!r}", closest(name, names))
+
+
+def _plain_syntax(message: str) -> str:
+    """Without the parser's list of everything that it would have taken."""
+    short = message.partition(" expecting {")[0].replace("mismatched input '<EOF>'", "the expression ends too early")
+    return short.removeprefix("Syntax error: ")
 
 
 def _plain(value: Any) -> Any:

@@ -105,6 +105,10 @@ class Code:
         try:
             expression = compile_one(task.text, variables=task.variables, place=place)
         except ExpressionInvalid as error:
+            if self._report.shown(task.path, task.text) != task.text:
+                message = "with the environment filled in, this is no expression that can be used"
+                self._report.add(task.path, error.code, message)
+                return
             for problem in error.problems:
                 offset = _offset(task.text, problem.line, problem.column)
                 suggestion = problem.suggestion or self._state_key(problem.message)
@@ -129,7 +133,8 @@ class Code:
     def _state_key(self, message: str) -> str | None:
         """For a bare name that is a key of the state: `state.NAME`."""
         name = message.split("'")[1] if message.startswith("there is no variable") else ""
-        return f"state.{name}" if name in self._keys.readable else None
+        key = name if name in self._keys.readable else closest(name, self._keys.declared)
+        return f"state.{key}" if name and key else None
 
 
 def _offset(text: str, line: int, column: int) -> int:

@@ -5,12 +5,11 @@ and an alias costs what its copy would.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from modular_agent.engine.place import KeyPath, Place, fault_at, path_text
 from modular_agent.engine.spec.compose import Composer
-from modular_agent.engine.spec.errors import WorkflowInvalid
 from modular_agent.engine.spec.interpolation import interpolate
 from modular_agent.engine.spec.nodes import (
     Entry,
@@ -33,13 +32,15 @@ _ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|\r?\
 class Document:
     """A text that was read: `data()` for its content, `place(path)` for where a key path stands.
 
-    `root` is None for an empty text. Values have their `${env.NAME}` filled in.
+    `root` is None for an empty text. Values have their `${env.NAME}` filled in. `faults` holds what is wrong with
+    single keys and values: doubled keys, keys that are not text, numbers out of range, missing variables.
     """
 
     def __init__(self, text: str, root: Node | None, *, file: str | None) -> None:
         self.text = text
         self.file = file
         self.root = root
+        self.faults: list[Fault] = []
 
     def data(self) -> Any:  # JSON: what the models validate
         """The content as plain dicts, lists and scalars."""
@@ -81,29 +82,29 @@ class Document:
         node = self.node(path)
         return node.raw if isinstance(node, ScalarNode) and node.interpolated else str(value)
 
-    def flip(self, path: KeyPath) -> bool:
-        """Takes the other reading of the interpolated value at `path`; False if there is none."""
-        node = self.node(path)
-        if not isinstance(node, ScalarNode) or not node.interpolated or node.value == node.alternative:
-            return False
-        node.value, node.alternative = node.alternative, node.value
-        return True
+    def flip(self, paths: Iterable[KeyPath]) -> bool:
+        """Takes the other reading of the interpolated values at `paths`; False if there is none.
+
+        A value that stands at several paths through aliases is turned once.
+        """
+        nodes = {id(node): node for path in paths if isinstance(node := self.node(path), ScalarNode)}
+        turned = [node for node in nodes.values() if node.interpolated and node.value != node.alternative]
+        for node in turned:
+            node.value, node.alternative = node.alternative, node.value
+        return bool(turned)
 
 
 def read_document(text: str, *, file: str | None = None, environment: Mapping[str, str] | None = None) -> Document:
     """Reads `text`; with an `environment`, fills `${env.NAME}` in from it.
 
-    Raises `WorkflowInvalid` with the faults found (the first syntax error; every doubled key, key that is not text,
-    number out of range and missing variable).
+    Raises `WorkflowInvalid` for what stops the reading (the first syntax error, a bound that is passed); what does not
+    is in the document's `faults`.
     """
     composer = Composer(text, file=file)
-    root = composer.compose()
-    faults = list(composer.faults)
-    document = Document(text, root, file=file)
-    if environment is not None and root is not None:
-        faults += _interpolate(document, environment)
-    if faults:
-        raise WorkflowInvalid(faults)
+    document = Document(text, composer.compose(), file=file)
+    document.faults += composer.faults
+    if environment is not None:
+        document.faults += _interpolate(document, environment)
     return document
 
 

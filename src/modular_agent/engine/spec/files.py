@@ -87,7 +87,9 @@ class Files:
             if text is None:
                 continue
             try:
-                found[model.script] = read_document(text, file=self._source.locate(model.script)).data()
+                document = read_document(text, file=self._source.locate(model.script))
+                self._report.extend(document.faults)
+                found[model.script] = document.data()
             except WorkflowInvalid as error:
                 self._report.extend(error.faults)
         return found

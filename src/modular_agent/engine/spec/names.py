@@ -65,7 +65,9 @@ class _Names:
         elif provider == "scripted" and model.script is None:
             self._report.add(path, "missing_key", "a scripted model needs a script", key=True, missing="script")
         elif provider != "scripted" and model.model is None:
-            message = f"a model of {provider} needs the provider's name of the model"
+            message = (
+                f"a model of {self._report.shown((*path, 'provider'), provider)} needs the provider's name of the model"
+            )
             self._report.add(path, "missing_key", message, missing="model")
         if provider != "scripted" and model.script is not None:
             self._report.add((*path, "script"), "unexpected_key", "only a scripted model has a script", key=True)

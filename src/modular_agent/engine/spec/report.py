@@ -17,14 +17,21 @@ class Report:
     def __init__(self, document: Document, shape: Shape) -> None:
         self._document = document
         self._indexes = shape.indexes
-        self._faults: list[Fault] = list(shape.faults)
+        self._faults: list[Fault] = list(document.faults)
+        self._told = {fault.path for fault in document.faults if fault.path}
+        self.extend(fault for fault in shape.faults if fault.path not in self._told)
         data = document.data()
         self._data: Mapping[str, Any] = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
 
     @property
     def faults(self) -> list[Fault]:
-        """All faults, in file order."""
-        return sorted(self._faults, key=lambda fault: (fault.line or 0, fault.column or 0))
+        """All faults, in file order; those of other files after this one's."""
+        own = self._document.file
+
+        def order(fault: Fault) -> tuple[bool, str, int, int]:
+            return (fault.file != own, fault.file or "", fault.line or 0, fault.column or 0)
+
+        return sorted(self._faults, key=order)
 
     def names(self, section: str) -> tuple[str, ...]:
         """The names that the file gives in `section`, those with faults included."""
@@ -44,6 +51,8 @@ class Report:
     ) -> None:
         """One fault at the value of `path` (`key`: at its key; `missing`: about a key that is not there)."""
         path = self._in_file(path)
+        if path_text(path) in self._told:
+            return  # a value that is not there, because its variable is missing, is told of already
         place = self._document.place(path, key=key or missing is not None, offset=offset)
         shown = None if missing is None else path_text((*path, missing))
         self._faults.append(fault_at(place, code, message, suggestion=suggestion, path=shown))

@@ -62,7 +62,7 @@ def _validate(document: Document) -> WorkflowSpec | list[Any]:
         if isinstance(errors, WorkflowSpec):
             break
         paths = {document_path(document, error["loc"]) for error in errors if error["type"].endswith("_type")}
-        if not sum(document.flip(path) for path in paths):  # all of them, not the first only
+        if not document.flip(paths):
             break
         errors = _typed(document.data())
     return errors

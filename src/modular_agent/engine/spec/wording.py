@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from modular_agent.engine.place import KeyPath, closest, fault_at, path_text
 from modular_agent.engine.spec.document import Document
 from modular_agent.engine.spec.model import NodeSpec, WorkflowSpec
-from modular_agent.engine.spec.nodes import ScalarNode
+from modular_agent.engine.spec.nodes import MappingNode, ScalarNode, SequenceNode
 from modular_agent.errors import Fault
 
 __all__ = ["NODE_TYPES", "Wording"]
@@ -79,8 +79,15 @@ class Wording:
             self._fault(path, group)
             for path, group in groups.items()
             if not any(other[: len(path)] == path and len(other) > len(path) for other in groups if _is_branch(group))
+            and not self._is_echo(path, group)
         ]
         yield from sorted(found, key=lambda fault: (fault.line or 0, fault.column or 0))
+
+    def _is_echo(self, path: KeyPath, group: list[Mapping[str, Any]]) -> bool:
+        """Pydantic counts items with faults as missing; the faults of the items say enough."""
+        node = self._document.node(path)
+        filled = (isinstance(node, SequenceNode) and node.items) or (isinstance(node, MappingNode) and node.entries)
+        return bool(filled) and all(error["type"] == "too_short" for error in group)
 
     def _fault(self, path: KeyPath, group: list[Mapping[str, Any]]) -> Fault:
         kinds = [str(error["type"]) for error in group]
