@@ -1,6 +1,7 @@
 """Gemini's dialect of OpenAI's format."""
 
 import orjson
+import pytest
 
 from modular_agent.engine.providers.errors import ProviderError
 from modular_agent.engine.providers.port import FinishReason, ToolSchema, Usage

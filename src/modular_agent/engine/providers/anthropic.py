@@ -83,7 +83,7 @@ class AnthropicModel:
             provider="anthropic",
             model=model,
             clock=clock or SystemClock(),
-            secrets=(key,) if key else (),
+            secrets=tuple(filter(None, (key, *(headers or {}).values()))),
             connect_timeout=connect_timeout,
         )
 

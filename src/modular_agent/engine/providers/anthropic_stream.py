@@ -12,7 +12,6 @@ import orjson
 from modular_agent.engine.providers.endpoint import Endpoint
 from modular_agent.engine.providers.errors import ProviderErrorKind
 from modular_agent.engine.providers.messages import fresh_call_id, used_call_ids
-from modular_agent.engine.providers.openai_stream import estimated_usage
 from modular_agent.engine.providers.port import (
     ChatRequest,
     Completion,
@@ -23,6 +22,7 @@ from modular_agent.engine.providers.port import (
     Usage,
 )
 from modular_agent.engine.providers.refusals import error_object, understand
+from modular_agent.engine.providers.tokens import estimated_usage
 
 __all__ = ["ANSWER_TOOL", "AnthropicAnswer"]
 

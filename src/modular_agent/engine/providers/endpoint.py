@@ -62,6 +62,7 @@ class Endpoint:
             {
                 hdrs.CONTENT_TYPE: "application/json",
                 hdrs.ACCEPT: "text/event-stream",
+                hdrs.ACCEPT_ENCODING: "identity",  # a compressed stream waits in the compressor
                 hdrs.USER_AGENT: "modular-agent",
                 **headers,
             }

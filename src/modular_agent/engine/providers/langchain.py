@@ -12,7 +12,6 @@ import orjson
 
 from modular_agent.engine.providers.errors import MissingExtra, ProviderError, ProviderErrorKind
 from modular_agent.engine.providers.messages import fresh_call_id, used_call_ids
-from modular_agent.engine.providers.openai_stream import estimated_usage
 from modular_agent.engine.providers.port import (
     ChatRequest,
     Completion,
@@ -23,6 +22,7 @@ from modular_agent.engine.providers.port import (
     Usage,
 )
 from modular_agent.engine.providers.refusals import reason_of_status
+from modular_agent.engine.providers.tokens import estimated_usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -43,6 +43,10 @@ _REASONS: Final[dict[str, FinishReason]] = {
     "safety": FinishReason.CONTENT_FILTER,
     "refusal": FinishReason.CONTENT_FILTER,
 }
+# The packages whose models take OpenAI's `response_format` as an option of a call.
+_WITH_RESPONSE_FORMAT: Final = frozenset(
+    {"azure_openai", "deepseek", "fireworks", "groq", "mistralai", "openai", "perplexity", "together", "xai"}
+)
 _CALL_PARAMETERS: Final = frozenset({"tool_choice", "parallel_tool_calls", "response_schema"})
 
 
@@ -75,6 +79,7 @@ class LangChainModel:
         self._provider = provider
         self._model = model
         self._secrets = tuple(secrets)
+        self._takes_response_format = provider.rpartition(":")[2] in _WITH_RESPONSE_FORMAT
 
     @property
     def provider(self) -> str:
@@ -105,7 +110,7 @@ class LangChainModel:
 
         runnable, options = self._bound(request)
         whole: AIMessageChunk | None = None
-        async for chunk in runnable.astream(_to_langchain(request.messages), **options):
+        async for chunk in runnable.astream(self._messages(request), **options):
             piece = chunk if isinstance(chunk, AIMessageChunk) else AIMessageChunk(**chunk.model_dump(exclude={"type"}))
             for text, channel in ((_reasoning(piece), "reasoning"), (str(piece.text), "content")):
                 if text:
@@ -132,9 +137,25 @@ class LangChainModel:
             wanted = ("tool_choice", "parallel_tool_calls")
             extra = {key: parameters[key] for key in wanted if parameters.get(key) is not None}
             runnable = self._chat_model.bind_tools(tools, **extra)
-        if schema := parameters.get("response_schema"):
+        schema = parameters.get("response_schema")
+        if schema and self._takes_response_format:
             options["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
         return runnable, options
+
+    def _messages(self, request: ChatRequest) -> "list[BaseMessage]":
+        """The conversation; for a package without structured output, with the schema as an instruction."""
+        from langchain_core.messages import SystemMessage
+
+        messages = _to_langchain(request.messages)
+        schema = request.parameters.get("response_schema")
+        if schema and not self._takes_response_format:
+            told = orjson.dumps(schema).decode()
+            text = f"Answer with JSON only, without a code fence, that fits this JSON Schema:\n{told}"
+            if messages and isinstance(messages[0], SystemMessage):  # several packages take one system message only
+                messages[0] = SystemMessage(content=f"{messages[0].text}\n\n{text}")
+            else:
+                messages.insert(0, SystemMessage(content=text))
+        return messages
 
     def _completion(self, request: ChatRequest, whole: "AIMessageChunk") -> Completion:
         text, reasoning = str(whole.text), _reasoning(whole)

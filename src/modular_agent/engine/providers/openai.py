@@ -103,7 +103,7 @@ class OpenAIModel:
             provider=provider,
             model=model,
             clock=clock or SystemClock(),
-            secrets=(key,) if key else (),
+            secrets=tuple(filter(None, (key, *(headers or {}).values()))),
             connect_timeout=connect_timeout,
         )
 

@@ -8,10 +8,10 @@ from modular_agent.engine.providers.endpoint import Endpoint
 from modular_agent.engine.providers.errors import ProviderErrorKind
 from modular_agent.engine.providers.port import ChatRequest, Completion, DeltaSink, FinishReason, Message, Usage
 from modular_agent.engine.providers.refusals import error_object, understand
-from modular_agent.engine.providers.tokens import estimate_messages, estimate_tokens, estimate_tools
+from modular_agent.engine.providers.tokens import estimated_usage
 from modular_agent.engine.providers.tool_calls import ToolCallAssembler
 
-__all__ = ["OpenAIAnswer", "estimated_usage", "read_usage"]
+__all__ = ["OpenAIAnswer", "read_usage"]
 
 _REASONS: Final[dict[str, FinishReason]] = {
     "stop": FinishReason.STOP,
@@ -183,16 +183,6 @@ def _is_thought(extra: Any) -> bool:  # Gemini's `extra_content`: {"google": {"t
         return False
     google = cast("dict[str, Any]", extra).get("google")
     return isinstance(google, dict) and bool(cast("dict[str, Any]", google).get("thought"))
-
-
-def estimated_usage(request: ChatRequest, message: Message) -> Usage:
-    """The usage of a call whose provider reported none, marked as estimated."""
-    completion = estimate_messages((message,)) + estimate_tokens(message.get("reasoning", ""))
-    return Usage(
-        prompt_tokens=estimate_messages(request.messages) + estimate_tools(request.tools),
-        completion_tokens=completion,
-        source="estimated",
-    )
 
 
 def read_usage(usage: Mapping[str, Any], *, thoughts_apart: bool) -> Usage | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
 
 from modular_agent.engine.providers.errors import InvalidModelSettings, MissingKey, UnknownProvider
 from modular_agent.engine.providers.port import ChatModel
@@ -86,7 +87,7 @@ class ModelFactory:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the session and every connection; the factory can be used again."""
+        """Closes the session and every connection; models made so far are dead, the factory can make new ones."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -203,12 +204,14 @@ class ModelFactory:
         return settings.model
 
     def _base_url(self, settings: ModelSettings, *, default: str) -> str:
-        url = (settings.base_url or default).rstrip("/")
-        if not (settings.base_url or default).startswith(_URL_SCHEMES):
-            raise InvalidModelSettings(
-                name=settings.name, detail=f"base_url must start with http:// or https://: {url}"
-            )
-        return url
+        url = settings.base_url or default
+        if not url.startswith(_URL_SCHEMES):
+            raise InvalidModelSettings(name=settings.name, detail="base_url must start with http:// or https://")
+        parts = urlsplit(url)
+        if "@" in parts.netloc or parts.query or parts.fragment:  # it is logged as it stands: it must hold no key
+            detail = "base_url may hold no user, password, query or fragment; keys go into api_key_env"
+            raise InvalidModelSettings(name=settings.name, detail=detail)
+        return url.rstrip("/")
 
     def _key(self, settings: ModelSettings) -> str | None:
         variable = settings.api_key_env

@@ -1,7 +1,8 @@
 """Calling models until one answers: retries with backoff, then the fallbacks.
 
 The wait before attempt n is drawn evenly from 0 to `backoff * 2 ** (n - 2)` ("full jitter":
-https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), or is what the provider asked for.
+https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). If the provider asked for a wait, it is that
+one and up to `backoff` more, so that all who were refused together do not come back together.
 """
 
 import asyncio
@@ -169,5 +170,7 @@ def _wait(error: ProviderError, attempt: Attempt, *, policy: RetryPolicy, draw: 
     if not error.retryable or used_up:
         return None
     if error.retry_after is not None:
-        return error.retry_after if error.retry_after <= policy.max_retry_after else None
+        if error.retry_after > policy.max_retry_after:
+            return None
+        return error.retry_after + draw() * policy.backoff
     return draw() * min(policy.max_backoff, policy.backoff * 2 ** (attempt.number_at_model - 1))

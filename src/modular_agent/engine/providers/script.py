@@ -110,7 +110,9 @@ def _member(value: object) -> object:
     return value
 
 
-Seconds: TypeAlias = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+Seconds: TypeAlias = Annotated[
+    float, BeforeValidator(_seconds, json_schema_input_type=float | str), Field(ge=0, allow_inf_nan=False)
+]
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Ordinal: TypeAlias = Annotated[int, Field(ge=1)]
 Price: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -146,8 +148,14 @@ def _ordinals(value: object) -> object:
     return tuple(cast("list[object]", value)) if isinstance(value, list) else (value,)
 
 
-TextTests: TypeAlias = Annotated[tuple[TextTest, ...], BeforeValidator(_tests), Field(min_length=1)]
-Ordinals: TypeAlias = Annotated[tuple[Ordinal, ...], BeforeValidator(_ordinals), Field(min_length=1)]
+TextTests: TypeAlias = Annotated[
+    tuple[TextTest, ...],
+    BeforeValidator(_tests, json_schema_input_type=str | TextTest | list[str | TextTest]),
+    Field(min_length=1),
+]
+Ordinals: TypeAlias = Annotated[
+    tuple[Ordinal, ...], BeforeValidator(_ordinals, json_schema_input_type=int | list[int]), Field(min_length=1)
+]
 
 
 class When(_Strict):

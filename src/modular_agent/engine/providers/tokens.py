@@ -6,9 +6,9 @@ from typing import Final
 import orjson
 
 from modular_agent.engine.providers.messages import message_text
-from modular_agent.engine.providers.port import Message, ToolSchema
+from modular_agent.engine.providers.port import ChatRequest, Message, ToolSchema, Usage
 
-__all__ = ["estimate_messages", "estimate_tokens", "estimate_tools"]
+__all__ = ["estimate_messages", "estimate_tokens", "estimate_tools", "estimated_usage"]
 
 CHARACTERS_PER_TOKEN: Final = 4
 MESSAGE_OVERHEAD: Final = 4
@@ -40,4 +40,14 @@ def estimate_tools(tools: Sequence[ToolSchema]) -> int:
         estimate_tokens(tool.name + tool.description)
         + -(-len(orjson.dumps(dict(tool.parameters))) // CHARACTERS_PER_TOKEN)
         for tool in tools
+    )
+
+
+def estimated_usage(request: ChatRequest, message: Message) -> Usage:
+    """The usage of a call whose provider reported none, marked as estimated."""
+    completion = estimate_messages((message,)) + estimate_tokens(message.get("reasoning", ""))
+    return Usage(
+        prompt_tokens=estimate_messages(request.messages) + estimate_tools(request.tools),
+        completion_tokens=completion,
+        source="estimated",
     )

@@ -108,5 +108,5 @@ def test_a_quota_that_is_used_up_is_not_tried_again() -> None:
 
 
 def test_googles_wait_is_read_from_the_body() -> None:
-    body = b'[{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED","details":[{"@type":"x","retryDelay":"26.5s"}]}}]'
+    body = b'[{"error":{"code":429,"message":"m","details":[{"@type":"x"},{"retryDelay":"26.5s"}]}}]'
     assert read_refusal(body, fallback=reason_of_status(429)).retry_after == 26.5

@@ -150,6 +150,20 @@ async def test_a_conversation_goes_over_whole() -> None:
     assert (tool.tool_call_id, tool.content) == ("a", "1")
 
 
+async def test_a_schema_is_an_option_where_the_package_has_one_and_an_instruction_elsewhere() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    request = ChatRequest(messages=[{"role": "user", "content": "x"}], parameters={"response_schema": schema})
+    with_option = ChunkModel(chunks=[AIMessageChunk(content="{}")])
+    made = LangChainModel(with_option, provider="langchain:mistralai", model="m")
+    await made.complete(request, lambda *_: None)
+    assert with_option.options["response_format"]["json_schema"]["schema"] == schema
+    assert len(with_option.seen) == 1
+    without = ChunkModel(chunks=[AIMessageChunk(content="{}")])
+    await LangChainModel(without, provider="langchain:ollama", model="m").complete(request, lambda *_: None)
+    assert "response_format" not in without.options
+    assert '"properties"' in without.seen[0].content
+
+
 class ApiStatusError(Exception):
     def __init__(self, message: str, status_code: int) -> None:
         super().__init__(message)

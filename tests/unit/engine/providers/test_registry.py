@@ -50,6 +50,8 @@ async def test_an_unknown_provider_lists_the_known_ones() -> None:
     [
         {"model": None},
         {"base_url": "localhost:8000"},
+        {"base_url": "https://user:word@host/v1"},
+        {"base_url": "https://host/v1?key=word"},
         {"provider": "scripted"},
         {"provider": "langchain:", "model": "m"},
         {"provider": "langchain:x", "model": None},
@@ -58,8 +60,10 @@ async def test_an_unknown_provider_lists_the_known_ones() -> None:
 async def test_settings_that_cannot_work_are_refused_before_a_call(wrong: dict) -> None:
     async with ModelFactory({}) as factory:
         for act in (factory.make, factory.check):
-            with pytest.raises(InvalidModelSettings, match="main"):
+            with pytest.raises(InvalidModelSettings, match="main") as caught:
                 act(settings(**wrong))
+            assert "word@" not in str(caught.value)
+            assert "key=word" not in str(caught.value)
 
 
 async def test_a_scripted_model_is_made_of_its_data() -> None:

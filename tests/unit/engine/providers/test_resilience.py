@@ -89,7 +89,7 @@ async def test_the_wait_is_drawn_between_nothing_and_a_bound() -> None:
 async def test_the_providers_wait_is_honoured_up_to_a_cap() -> None:
     limited = model("a", reply="hi", rate_limit={"retry_after": 7, "times": 1})
     outcome, _, waits = await run(limited)
-    assert (outcome.message["content"], waits) == ("hi", [7.0])
+    assert (outcome.message["content"], waits) == ("hi", [7.25])
     limited = model("a", reply="hi", rate_limit={"retry_after": 120, "times": 1})
     outcome, recorder, waits = await run(limited, model("b", reply="from b"))
     assert (outcome.message["content"], waits) == ("from b", [])

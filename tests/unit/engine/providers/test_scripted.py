@@ -308,3 +308,13 @@ def test_the_condition_names_in_the_documentation_are_those_of_the_model() -> No
     names = {field.alias or name for name, field in script_module.When.model_fields.items()}
     names |= {field.alias or name for name, field in script_module.Turn.model_fields.items()} - {"when"}
     assert {name for name in names if f"`{name}" not in text} == set()
+
+
+def test_a_script_has_a_json_schema_that_takes_what_the_parser_takes() -> None:
+    import jsonschema
+
+    schema = script_module.Script.model_json_schema()
+    example = yaml.safe_load((script_module.__doc__ or "").split("```yaml\n")[1].split("```")[0])
+    jsonschema.validate(example, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"turns": [{"replay": "a"}]}, schema)
