@@ -1,6 +1,5 @@
 """Frames between the server and its worker processes: four bytes of length (big-endian), then JSON."""
 
-import asyncio
 import json
 import struct
 from collections.abc import Mapping
@@ -8,7 +7,7 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
-__all__ = ["MAXIMUM", "FrameTooLarge", "decode_exactly", "encode", "read", "read_async"]
+__all__ = ["LENGTH", "MAXIMUM", "FrameTooLarge", "decode_exactly", "encode", "read", "size_of"]
 
 LENGTH: Final = struct.Struct(">I")
 MAXIMUM: Final = 64 * 1024 * 1024  # bytes of one frame
@@ -34,6 +33,14 @@ def decode_exactly(body: bytes) -> dict[str, Any]:
     return json.loads(body)
 
 
+def size_of(head: bytes) -> int:
+    """The bytes of the body that follow `head`. Raises `FrameTooLarge`."""
+    (size,) = LENGTH.unpack(head)
+    if size > MAXIMUM:
+        raise FrameTooLarge(f"{size} bytes, at most {MAXIMUM} are allowed")
+    return size
+
+
 def read(stream: BinaryIO) -> dict[str, Any] | None:
     """The next message; None at the end of the stream. Blocks."""
     head = stream.read(LENGTH.size)
@@ -42,14 +49,3 @@ def read(stream: BinaryIO) -> dict[str, Any] | None:
     (size,) = LENGTH.unpack(head)
     body = stream.read(size)
     return decode_exactly(body) if len(body) == size else None
-
-
-async def read_async(stream: asyncio.StreamReader) -> dict[str, Any] | None:
-    """The next message; None when the stream has ended. Raises `FrameTooLarge`."""
-    try:
-        (size,) = LENGTH.unpack(await stream.readexactly(LENGTH.size))
-        if size > MAXIMUM:
-            raise FrameTooLarge(f"{size} bytes, at most {MAXIMUM} are allowed")
-        return orjson.loads(await stream.readexactly(size))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None

@@ -173,7 +173,7 @@ class WorkerProcess:
         assert self._process.stdout is not None
         reason = "its output ended"
         try:
-            while (message := await frames.read_async(self._process.stdout)) is not None:
+            while (message := await _next_frame(self._process.stdout)) is not None:
                 self._take(message)
         except (frames.FrameTooLarge, orjson.JSONDecodeError) as error:
             reason = str(error)
@@ -233,6 +233,15 @@ class WorkerProcess:
             await asyncio.wait_for(asyncio.shield(self._process.wait()), END_PATIENCE)
         except TimeoutError:
             await asyncio.to_thread(kill_tree, self._process.pid)
+
+
+async def _next_frame(stream: asyncio.StreamReader) -> dict[str, Any] | None:
+    """The next message; None when the stream has ended."""
+    try:
+        size = frames.size_of(await stream.readexactly(frames.LENGTH.size))
+        return orjson.loads(await stream.readexactly(size))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
 
 
 def _reply(message: Mapping[str, Any]) -> WorkerReply:
