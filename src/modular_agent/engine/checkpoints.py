@@ -27,7 +27,7 @@ from langgraph.checkpoint.base import (
 from langgraph.types import Interrupt
 
 from modular_agent.engine.channels import LogRef, Segment
-from modular_agent.engine.errors import CheckpointThreadUnknown
+from modular_agent.engine.errors import CheckpointThreadUnknown, StateTooLarge
 from modular_agent.engine.store import (
     CheckpointRow,
     CheckpointStore,
@@ -118,8 +118,11 @@ class Saver(BaseCheckpointSaver[int]):
     LangGraph copies it shallowly when it compiles a graph, so everything that changes lives in shared objects.
     """
 
-    def __init__(self, store: CheckpointStore, *, cached_states: int = 256) -> None:
+    def __init__(
+        self, store: CheckpointStore, *, cached_states: int = 256, max_state_bytes: int = 16 * 1024 * 1024
+    ) -> None:
         super().__init__()
+        self._max_state_bytes = max_state_bytes
         self._store = store
         self._cache = _StateCache(cached_states)
 
@@ -159,6 +162,8 @@ class Saver(BaseCheckpointSaver[int]):
         self, config: RunnableConfig, ns: str, checkpoint_id: str, stored: Any, metadata: Any, binding: Binding | None
     ) -> CheckpointRow:
         kind, blob = self.serde.dumps_typed(stored)
+        if len(blob) > self._max_state_bytes:
+            raise StateTooLarge(size=len(blob), maximum=self._max_state_bytes)
         return CheckpointRow(
             ns=ns,
             checkpoint_id=checkpoint_id,
@@ -291,6 +296,21 @@ class Saver(BaseCheckpointSaver[int]):
         values = found.checkpoint["channel_values"]
         return {key: value.items if isinstance(value, LogRef) else value for key, value in values.items()}
 
+    async def standing(
+        self, session: SessionRef, checkpoint_id: str | None
+    ) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
+        """The values at the newest (or the given) root checkpoint, and what its finished tasks wrote, in order."""
+        found = await self._store.checkpoint(session, "", checkpoint_id)
+        if found is None:
+            return {}, []
+        tuple_ = await self._tuple(session, session.session_id, found)
+        values = tuple_.checkpoint["channel_values"]
+        plain = {key: value.items if isinstance(value, LogRef) else value for key, value in values.items()}
+        start = values.get("__start__")
+        if not isinstance(start, dict):
+            return plain, [(channel, value) for _, channel, value in tuple_.pending_writes or ()]
+        return {**plain, **start}, []  # the input was taken, nothing has run yet
+
     async def pending_interrupts(self, session: SessionRef) -> frozenset[str]:
         """The ids of the interrupts that the session's newest state waits for."""
         found = await self._store.checkpoint(session, "", None)
@@ -382,7 +402,7 @@ def _ask(binding: Binding, facts: Facts, interrupt: Interrupt) -> None:
     if interrupt.id in binding.questions:
         return
     raised: Any = interrupt.value  # a user's graph may interrupt with anything
-    value: dict[str, Any] = raised if isinstance(raised, dict) else {"value": raised}
+    value: Any = raised if isinstance(raised, dict) else {"value": raised}
     question = Question(
         interrupt_id=new_id("int"),
         graph_id=interrupt.id,

@@ -28,19 +28,16 @@ from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.model import AgentNode, EdgeSpec, MapNode, NodeSpec, RetrySpec, ToolsNode
 from modular_agent.engine.state import StateShape, opened
 
-__all__ = ["Graph", "compile_graph"]
+__all__ = ["Compiler"]
 
 Targets = list[str | Send]
 _ONCE: Final = RetrySpec(max_attempts=1)
 
 
-def compile_graph(workflow: LoadedWorkflow, bodies: NodeBodies, *, checkpointer: Any = None) -> Graph:
-    """The graph of a workflow; `checkpointer` is None for one that runs inside another."""
-    return _Compiler(workflow, bodies).compile(checkpointer)
-
-
 @dataclass(slots=True)
-class _Compiler:
+class Compiler:
+    """Builds the graph of one workflow. `shape` is its state's."""
+
     workflow: LoadedWorkflow
     bodies: NodeBodies
     shape: StateShape = field(init=False)
@@ -57,6 +54,7 @@ class _Compiler:
         self.graph = StateGraph(self.shape.schema(), context_schema=RunContext)
 
     def compile(self, checkpointer: Any) -> Graph:
+        """The graph; `checkpointer` is None for one that runs inside another."""
         for name, node in self.workflow.spec.nodes.items():
             self._add_node(name, node)
         for source in [START, *self.workflow.spec.nodes]:

@@ -1,6 +1,6 @@
 """What can go wrong while a workflow is compiled or run."""
 
-from modular_agent.errors import AgentError, Kind
+from modular_agent.errors import AgentError, InvalidInput, Kind
 
 __all__ = [
     "AgentConfigInvalid",
@@ -11,7 +11,11 @@ __all__ = [
     "NodeFailed",
     "NodeTimedOut",
     "OutputInvalid",
+    "QueueFull",
+    "RunNotHere",
+    "StateInvalid",
     "StateKeyUnknown",
+    "StateTooLarge",
 ]
 
 
@@ -87,3 +91,38 @@ class IterationLimitReached(LimitReached):
     """An agent node's loop reached its `max_iterations`."""
 
     code = "iteration_limit_reached"
+
+
+class StateInvalid(InvalidInput):
+    """A state from outside does not fit the workflow."""
+
+    code = "state_invalid"
+    english = "The state does not fit the workflow ({count} fault(s))."
+    chinese = "状态与工作流不符（{count} 处错误）。"
+
+
+class StateTooLarge(AgentError):
+    """A session's state (without its logs) outgrew the setting."""
+
+    code = "state_too_large"
+    kind = Kind.TOO_LARGE
+    english = "The session's state has {size} bytes; at most {maximum} are kept. Keep large values in files."
+    chinese = "会话状态有 {size} 字节，最多保留 {maximum} 字节。请将大的值存入文件。"
+
+
+class QueueFull(AgentError):
+    """As many runs as allowed execute, and as many as allowed wait."""
+
+    code = "queue_full"
+    kind = Kind.UNAVAILABLE
+    english = "Too many runs are waiting ({queued} of {maximum}); try again in a moment."
+    chinese = "排队的运行过多（{queued}/{maximum}），请稍后再试。"
+
+
+class RunNotHere(AgentError):
+    """A run is not executed by this process."""
+
+    code = "run_not_active"
+    kind = Kind.CONFLICT
+    english = "Run {run_id} is not being executed."
+    chinese = "运行 {run_id} 当前未在执行。"

@@ -73,23 +73,30 @@ class NodeBodies:
 
     def _body(self, name: str, node: NodeSpec, path: str, *, item: str | None) -> Body:
         writes = RESULT if item is not None else node.writes
-        if isinstance(node, LlmNode):
-            return self._llm(node, tools=node.tools, output=node.output, writes=writes, item=item)
-        if isinstance(node, AgentNode):
-            if item is not None:
-                return SubWorkflow(graph=self.children[path], inputs=None, outputs=None, writes=RESULT, item=item)
-            llm = self._llm(node, tools=node.tools, output=None, writes=None, item=None)
-            return AgentTurn(name=name, llm=llm, max_iterations=node.max_iterations, writes=writes)
-        if isinstance(node, ToolsNode):
-            return self.tools(None, node.retry or _ONCE)
-        if isinstance(node, RouterNode):
-            return self._router(node, path, writes or DEFAULT_KEY, item)
-        if isinstance(node, FunctionNode):
-            code = self.toolbox.function(node.ref, timeout=None)
-            return function(code, self._inputs(path, node.input), writes=writes)
-        if isinstance(node, HumanNode):
-            return human(node, self._prompt(node.question), writes=writes)
-        return self._other(node, path, writes=writes, item=item)
+        match node:
+            case LlmNode():
+                body: Body = self._llm(node, tools=node.tools, output=node.output, writes=writes, item=item)
+            case AgentNode():
+                body = self._agent(name, node, path, writes, item)
+            case ToolsNode():
+                body = self.tools(None, node.retry or _ONCE)
+            case RouterNode():
+                body = self._router(node, path, writes or DEFAULT_KEY, item)
+            case FunctionNode():
+                body = function(self.toolbox.function(node.ref), self._inputs(path, node.input), writes=writes)
+            case HumanNode():
+                body = human(node, self._prompt(node.question), writes=writes)
+            case _:
+                body = self._other(node, path, writes=writes, item=item)
+        return body
+
+    def _agent(self, name: str, node: AgentNode, path: str, writes: str | None, item: str | None) -> Body:
+        question = self._prompt(node.input) if node.input else None
+        if item is not None:
+            graph = self.children[path]
+            return SubWorkflow(graph=graph, inputs=None, outputs=None, writes=RESULT, item=item, question=question)
+        llm = self._llm(node, tools=node.tools, output=None, writes=None, item=None, asks=False)
+        return AgentTurn(name=name, llm=llm, question=question, max_iterations=node.max_iterations, writes=writes)
 
     def _other(self, node: NodeSpec, path: str, *, writes: str | None, item: str | None) -> Body:
         if isinstance(node, WorkflowNode):
@@ -137,10 +144,11 @@ class NodeBodies:
         output: Mapping[str, Any] | None,
         writes: str | None,
         item: str | None,
+        asks: bool = True,
     ) -> Llm:
         parameters = {**node.parameters}
         parameters |= {key: v for key in ("temperature", "max_tokens") if (v := getattr(node, key)) is not None}
-        question = self._prompt(node.input) if node.input else None
+        question = self._prompt(node.input) if asks and node.input else None
         if question is None and item is not None:
             question = PromptSet(lambda _: None).prompt(f"{{{{ {item} if {item} is string else {item} | tojson }}}}")
         return Llm(

@@ -52,8 +52,13 @@ class StateShape:
 
     def schema(self) -> Any:
         """The state as the type that LangGraph builds its channels from."""
-        fields = {key: Annotated[Any, _channel(reducer)] for key, reducer in self._reducers.items()}
+        fields = {key: Annotated[Any, self.channel(key)] for key in self._reducers}
         return TypedDict("State", fields, total=False)  # type: ignore[operator]  # pyright: ignore[reportArgumentType]
+
+    def channel(self, key: str) -> AppendLog | Reduced:
+        """A new, empty channel for `key`."""
+        reducer = self._reducers[key]
+        return AppendLog() if reducer in _LOGS else Reduced(_REDUCERS[reducer])
 
     def is_log(self, key: str) -> bool:
         """Whether what is written to `key` is added to a list."""
@@ -68,10 +73,6 @@ class StateShape:
         if not self.open:
             return next(iter(unknown))
         return {**known, EXTRA: unknown}
-
-
-def _channel(reducer: str) -> AppendLog | Reduced:
-    return AppendLog() if reducer in _LOGS else Reduced(_REDUCERS[reducer])
 
 
 def opened(state: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from modular_agent.engine.errors import IterationLimitReached
-from modular_agent.engine.nodes.conversation import text_of
+from modular_agent.engine.nodes.conversation import text_of, user_message
 from modular_agent.engine.nodes.llm import Llm
+from modular_agent.engine.nodes.reading import render
 from modular_agent.engine.nodes.visit import Updates, Visit
+from modular_agent.engine.prompts import Prompt
 
 __all__ = ["AgentTurn", "count_key"]
 
@@ -17,10 +19,11 @@ def count_key(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentTurn:
-    """One model call of an agent's loop. `writes` takes the text of the last answer."""
+    """One model call of an agent's loop. `question` opens the loop; `writes` takes the text of the last answer."""
 
     name: str
     llm: Llm
+    question: Prompt | None
     max_iterations: int
     writes: str | None
 
@@ -29,7 +32,8 @@ class AgentTurn:
         count = int(visit.state.get(key) or 0) + 1
         if count > self.max_iterations:
             raise IterationLimitReached(limit="max_iterations", maximum=self.max_iterations, used=count - 1)
-        updates, message = await self.llm.ask(visit)
+        asked = [user_message(render(visit, self.question))] if self.question and count == 1 else []
+        updates, message = await self.llm.ask(visit, asked=asked)
         updates.setdefault("messages", []).append(message)
         goes_on = bool(message.get("tool_calls"))
         updates[key] = count if goes_on else 0

@@ -57,13 +57,16 @@ class Llm:
             updates[str(self.writes)] = value
         return updates
 
-    async def ask(self, visit: Visit) -> tuple[Updates, Message]:
-        """Calls the model; answers what to write besides its message, and the message."""
+    async def ask(self, visit: Visit, *, asked: Sequence[Message] = ()) -> tuple[Updates, Message]:
+        """Calls the model; answers what to write besides its message, and the message.
+
+        `asked` are messages that become part of the conversation with this call.
+        """
         context = visit.context
         overrides = context.overrides
         updates: Updates = {}
         system = self._system(visit, updates)
-        messages = await self._messages(visit, updates)
+        messages = await self._messages(visit, updates, asked)
         parameters = request_parameters(self.parameters, overrides)
         if self.output is not None:
             parameters["response_schema"] = self.output
@@ -79,21 +82,23 @@ class Llm:
         )
         return updates, message
 
-    async def _messages(self, visit: Visit, updates: Updates) -> Sequence[Message]:
+    async def _messages(self, visit: Visit, updates: Updates, asked: Sequence[Message]) -> Sequence[Message]:
         """What is sent after the system prompt; messages that a person injected become part of the conversation."""
         context = visit.context
         if self.question is not None:
-            asked = user_message(render(visit, self.question))
-            context.emit(message_record(asked, context.key.run_id, visit.node, in_conversation=False))
-            return [asked]
+            question = user_message(render(visit, self.question))
+            context.emit(message_record(question, context.key.run_id, visit.node, in_conversation=False))
+            return [question]
         messages: list[Message] = visit.state.get("messages") or []
         if context.inbox_waiting:
             context.inbox_waiting = False
             waiting = await context.store.inbox(context.key)
             injected: list[Message] = [{**m.message, "id": new_id("rec")} for m in waiting]  # type: ignore[typeddict-item]
             visit.facts.inbox_taken += [m.inbox_id for m in waiting]
-            updates["messages"] = injected
-            return [*messages, *injected]
+            asked = [*injected, *asked]
+        if asked:
+            updates["messages"] = list(asked)
+            return [*messages, *asked]
         return messages
 
     def _system(self, visit: Visit, updates: Updates) -> Message | None:

@@ -8,8 +8,10 @@ import orjson
 
 from modular_agent.engine.expressions import Expression
 from modular_agent.engine.nodes.conversation import last_user_text, text_of, user_message
-from modular_agent.engine.nodes.reading import evaluate
+from modular_agent.engine.nodes.reading import evaluate, render
 from modular_agent.engine.nodes.visit import PREFIX, Updates, Visit
+from modular_agent.engine.prompts import Prompt
+from modular_agent.engine.state import EXTRA
 
 __all__ = ["Graph", "SubWorkflow", "as_text"]
 
@@ -34,21 +36,29 @@ class SubWorkflow:
     outputs: Mapping[str, Expression] | None
     writes: str | None
     item: str | None = None
+    question: Prompt | None = None
 
     async def __call__(self, visit: Visit) -> Updates:
         extra: dict[str, Any] = visit.sent or {}
         if self.inputs is not None:
-            given = {key: evaluate(visit, each) for key, each in self.inputs.items()}
+            given: dict[str, Any] = {key: evaluate(visit, each) for key, each in self.inputs.items()}
             if isinstance(given.get("messages"), str):
                 given["messages"] = [user_message(given["messages"])]
         else:
-            text = as_text(extra[self.item]) if self.item in extra else last_user_text(visit.state)
-            given = {"messages": [user_message(text)]}
+            given = {"messages": [user_message(self._question(visit, extra))]}
+        if extra:
+            given[EXTRA] = extra
         config = {**visit.config, "configurable": {**visit.config.get("configurable", {}), PREFIX: f"{visit.node}/"}}
         state: dict[str, Any] = await self.graph.ainvoke(
             given, config, context=visit.context, durability="sync", stream_mode="values"
         )
         return self._result(state)
+
+    def _question(self, visit: Visit, extra: Mapping[str, Any]) -> str:
+        """What the sub-workflow is asked when the file does not say what its state is."""
+        if self.question is not None:
+            return render(visit, self.question)
+        return as_text(extra[self.item]) if self.item is not None and self.item in extra else last_user_text(visit.state)
 
     def _result(self, state: Mapping[str, Any]) -> Updates:
         if self.outputs is not None:

@@ -1,0 +1,234 @@
+"""One execution of a run: from its start or resume until it has ended, paused, failed or stopped."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
+from langgraph.types import Command
+
+from modular_agent.engine.budgets import Budget
+from modular_agent.engine.checkpoints import BINDING, Binding, Saver
+from modular_agent.engine.context import RunContext
+from modular_agent.engine.failures import error_record, summary
+from modular_agent.engine.nodes.step import NodeFailure
+from modular_agent.engine.progress import Progress
+from modular_agent.engine.providers.pricing import PriceBook
+from modular_agent.engine.store import Facts, RunKey, RunStore
+from modular_agent.engine.workflow import Workflow
+from modular_agent.events import Delta, Record, RecordType
+from modular_agent.kit.clock import MICROSECONDS, Clock
+from modular_agent.lifecycle import RunStatus
+
+__all__ = ["Outcome", "Run", "RunServices", "Ticket"]
+
+RECURSION_LIMIT: Final = 10_000  # supersteps of one execution: a far backstop behind the limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunServices:
+    """What executions share. `files` is the folder below which each session keeps large tool results."""
+
+    store: RunStore
+    saver: Saver
+    clock: Clock
+    prices: PriceBook
+    publish_delta: Callable[[Delta], None]
+    files: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """What to execute.
+
+    `input` is what the graph starts with; None goes on from the newest checkpoint. `fresh` says that the session has
+    no state yet. `answers` are those of the run's questions by graph id, `update` an edit of the state. `limits` are
+    those of the session and the request, the last one winning. `started_at` in µs, `active_us` of executions before.
+    """
+
+    key: RunKey
+    workflow: Workflow
+    input: Mapping[str, Any] | None
+    fresh: bool = False
+    answers: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    update: Mapping[str, Any] | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    limits: tuple[Mapping[str, Any], ...] = ()
+    step: bool = False
+    started_at: int = 0
+    active_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an execution ended. `status` None means that it was given up: the process ends, or another one took over."""
+
+    status: RunStatus | None
+    error: Record | None = None
+    reason: str | None = None
+
+
+class Run:
+    """An execution under way. `stop_requested` and `pause_requested` say what somebody asked for."""
+
+    def __init__(self, ticket: Ticket, services: RunServices) -> None:
+        self.ticket = ticket
+        self.stop_requested = False
+        self.pause_requested = False
+        self._services = services
+        self._began = services.clock.monotonic()
+        self._graph_task: asyncio.Task[object] | None = None
+        self.context = self._context()
+
+    def _context(self) -> RunContext:
+        ticket, services = self.ticket, self._services
+        return RunContext(
+            key=ticket.key,
+            workflow_id=ticket.workflow.name,
+            binding=Binding(ticket.key, fresh=ticket.fresh, clears_pending=ticket.update is not None),
+            control=RunControl(),
+            store=services.store,
+            saver=services.saver,
+            clock=services.clock,
+            budget=Budget.of(ticket.workflow.spec.limits, ticket.limits, elapsed=self.active_seconds),
+            progress=Progress(),
+            publish_delta=services.publish_delta,
+            prices=services.prices,
+            overrides=ticket.overrides,
+            files=services.files / ticket.key.session.session_id,
+            step_mode=ticket.step,
+            started_at=ticket.started_at,
+            inbox_waiting=ticket.input is None,
+        )
+
+    def active_seconds(self) -> float:
+        """How long the run has executed, without its pauses."""
+        return self.ticket.active_us / MICROSECONDS + self.elapsed()
+
+    def elapsed(self) -> float:
+        """Seconds since this execution began."""
+        return self._services.clock.monotonic() - self._began
+
+    # -- control -----------------------------------------------------------------------------------------------
+
+    def drain(self, reason: str) -> None:
+        """Asks the run to hold after the step in progress."""
+        self.context.control.request_drain(reason)
+
+    def cancel(self) -> None:
+        """Cancels the step in progress; call it once."""
+        self.context.control.request_drain("stop")
+        if self._graph_task is not None:
+            self._graph_task.cancel()
+
+    def live_nodes(self) -> list[str]:
+        """The nodes executing now."""
+        return self.context.live.names
+
+    # -- execution ---------------------------------------------------------------------------------------------
+
+    async def execute(self) -> Outcome:
+        """Runs the graph; returns when no code of the run executes any more and all it logged is durable."""
+        if self.stop_requested:
+            return Outcome(status=RunStatus.STOPPED)
+        self._graph_task = asyncio.create_task(self._invoke(), name=f"run {self.ticket.key.run_id}")
+        await asyncio.wait({self._graph_task})
+        await self.context.live.wait_empty()
+        outcome = self._outcome(self._graph_task)
+        return await self._settled(outcome)
+
+    async def _invoke(self) -> object:
+        if self.ticket.input is None:
+            await self._remember()
+        config: RunnableConfig = {
+            "configurable": {"thread_id": self.ticket.key.session.session_id, BINDING: self.context.binding},
+            "metadata": {"run_id": self.ticket.key.run_id},
+            "recursion_limit": RECURSION_LIMIT,
+        }
+        return await self.ticket.workflow.graph.ainvoke(
+            await self._graph_input(),
+            config,
+            context=self.context,
+            durability="sync",
+            control=self.context.control,
+            stream_mode=[],
+        )
+
+    async def _remember(self) -> None:
+        """Takes up what the run had used and where it was before this execution."""
+        key = self.ticket.key
+        self.context.budget.replay(await self._services.store.spent(key))
+        self.context.progress = Progress.replay(await self._services.store.steps(key))
+
+    async def _graph_input(self) -> Any:
+        ticket = self.ticket
+        if ticket.input is not None:
+            return ticket.input
+        answers: dict[str, Any] = {}
+        if ticket.answers:
+            waiting = await self._services.saver.pending_interrupts(ticket.key.session)
+            answers = {graph_id: value for graph_id, value in ticket.answers.items() if graph_id in waiting}
+        update = ticket.workflow.writes(ticket.update) if ticket.update is not None else None
+        if answers and update is not None:
+            return Command(resume=answers, update=update)
+        if answers:
+            return Command(resume=answers)
+        return Command(update=update) if update is not None else None
+
+    def _outcome(self, task: "asyncio.Task[object]") -> Outcome:
+        if self.context.binding.failure is not None:
+            return self._given_up(self.context.binding.failure)
+        if self.stop_requested:
+            return Outcome(status=RunStatus.STOPPED)
+        if task.cancelled():
+            return Outcome(status=None, reason="cancelled")
+        error = task.exception()
+        if error is None:
+            waiting = bool(self.context.binding.questions)
+            return Outcome(status=RunStatus.PAUSED if waiting else RunStatus.COMPLETED)
+        if isinstance(error, GraphDrained):
+            shutdown = error.reason == "shutdown" and not self.pause_requested
+            return Outcome(status=None if shutdown else RunStatus.PAUSED, reason=error.reason)
+        return self._failed(error)
+
+    def _failed(self, error: BaseException) -> Outcome:
+        if isinstance(error, NodeFailure):
+            record = Record(
+                record_type=RecordType.ERROR,
+                run_id=self.ticket.key.run_id,
+                node=error.node,
+                record_id="",
+                fields=error.details,
+            )
+            return Outcome(status=RunStatus.FAILED, error=record)
+        record = error_record(error, run_id=self.ticket.key.run_id, node=None, workflow_id=self.ticket.workflow.name)
+        self.context.emit(record)
+        return Outcome(
+            status=RunStatus.FAILED, error=Record(record_type=RecordType.ERROR, fields=summary(record), record_id="")
+        )
+
+    def _given_up(self, failure: BaseException) -> Outcome:
+        """A write was refused: what the run did since is not in the log, so nothing more is said of it."""
+        return Outcome(status=None, reason=f"a write was refused: {failure}")
+
+    async def _settled(self, outcome: Outcome) -> Outcome:
+        """Logs what tasks that never wrote had collected, and waits until everything is durable."""
+        binding = self.context.binding
+        for task_id in list(binding.pending):
+            facts = binding.pending.pop(task_id)
+            kept = [record for record in facts.records if record.record_type is not RecordType.MESSAGE]
+            if binding.failure is None and (kept or facts.calls):
+                binding.track(self._services.store.commit(self.ticket.key, Facts(records=kept, calls=facts.calls)))
+        try:
+            await binding.durable()
+        except Exception as error:  # noqa: BLE001 - whatever the storage raised, the run cannot go on
+            return self._given_up(error)
+        return outcome
+
+    async def result(self) -> dict[str, Any]:
+        """What the run gave: the text of its last answer, and the state without the conversation."""
+        return await self.ticket.workflow.result(self._services.saver, self.ticket.key.session)

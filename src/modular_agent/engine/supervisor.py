@@ -1,0 +1,298 @@
+"""The executions of this process: starts them within bounds, pauses and stops them, and drains at shutdown.
+
+A run's status in the database is changed by the one who executes it, after the fact: `paused` and `stopped` are said
+only when nothing of the run executes any more.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+
+from modular_agent.engine.errors import QueueFull, RunNotHere
+from modular_agent.engine.run import Outcome, Run, RunServices, Ticket
+from modular_agent.engine.store import Facts, RunChange, RunKey
+from modular_agent.events import Record, RecordType
+from modular_agent.kit.clock import MICROSECONDS
+from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus
+
+__all__ = ["Admission", "Ended", "Supervisor"]
+
+QUEUE_RETRY_AFTER: Final = 2.0  # seconds
+_log = structlog.get_logger(__name__)
+
+
+class Admission(Enum):
+    """Whether a new run starts at once or waits for one of the places."""
+
+    START = RunStatus.RUNNING
+    QUEUE = RunStatus.QUEUED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """What the end of an execution was reported as; `status` None means that this process gave the run up."""
+
+    key: RunKey
+    status: RunStatus | None
+    error: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    live: list[str] = field(default_factory=list[str])
+
+
+@dataclass(slots=True)
+class _Execution:
+    run: Run
+    admission: Admission
+    ended: "asyncio.Future[Ended]"
+    stopping: "asyncio.Task[None] | None" = None
+    task: "asyncio.Task[None] | None" = None
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Supervisor:
+    """Owns every execution of this process.
+
+    At most `max_parallel` runs execute at once; up to `max_queued` wait. `stop_grace` is how many seconds a stopped
+    run's code may take to end before somebody is told that it still runs. `on_end` is called after each end.
+    """
+
+    def __init__(
+        self,
+        services: RunServices,
+        *,
+        max_parallel: int = 200,
+        max_queued: int = 1_000,
+        stop_grace: float = 10.0,
+        drain_grace: float = 20.0,
+    ) -> None:
+        self._services = services
+        self._max_parallel = max_parallel
+        self._max_queued = max_queued
+        self._stop_grace = stop_grace
+        self._drain_grace = drain_grace
+        self._executions: dict[str, _Execution] = {}
+        self._waiting: deque[_Execution] = deque()
+        self._places = max_parallel
+        self._reserved_queue = 0
+        self._draining = False
+        self._listeners: list[Callable[[Ended], Awaitable[None]]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.drain()
+
+    def on_end(self, listener: Callable[[Ended], Awaitable[None]]) -> None:
+        """Has `listener` awaited after every end of an execution, before those who wait for it are told."""
+        self._listeners.append(listener)
+
+    # -- starting ----------------------------------------------------------------------------------------------
+
+    def admit(self) -> Admission:
+        """Takes a place for a run that is about to be stored; give it to `start` or back with `release`.
+
+        Raises `QueueFull`.
+        """
+        if self._places > 0 and not self._draining:
+            self._places -= 1
+            return Admission.START
+        if len(self._waiting) + self._reserved_queue >= self._max_queued or self._draining:
+            raise QueueFull(retry_after=QUEUE_RETRY_AFTER, queued=len(self._waiting), maximum=self._max_queued)
+        self._reserved_queue += 1
+        return Admission.QUEUE
+
+    def release(self, admission: Admission) -> None:
+        """Gives back a place whose run was not stored after all."""
+        if admission is Admission.START:
+            self._places += 1
+            self._start_waiting()
+        else:
+            self._reserved_queue -= 1
+
+    def start(self, ticket: Ticket, admission: Admission) -> None:
+        """Executes a stored run, now or when a place is free."""
+        run = Run(ticket, self._services)
+        execution = _Execution(run, admission, asyncio.get_running_loop().create_future())
+        self._executions[ticket.key.run_id] = execution
+        if admission is Admission.QUEUE:
+            self._reserved_queue -= 1
+            self._waiting.append(execution)
+            self._start_waiting()
+        else:
+            self._launch(execution)
+
+    def _start_waiting(self) -> None:
+        while self._places > 0 and self._waiting and not self._draining:
+            self._places -= 1
+            self._launch(self._waiting.popleft())
+
+    def _launch(self, execution: _Execution) -> None:
+        name = f"execution {execution.run.ticket.key.run_id}"
+        execution.task = asyncio.create_task(self._execute(execution), name=name)
+
+    async def _execute(self, execution: _Execution) -> None:
+        run = execution.run
+        ended = Ended(key=run.ticket.key, status=None)
+        try:
+            if execution.admission is Admission.QUEUE:
+                await self._change(run, RunChange(status=RunStatus.RUNNING), reason=None)
+            execution.started.set()
+            outcome = await run.execute()
+            ended = await self._report(execution, outcome)
+        except Exception:  # noqa: BLE001 - whatever it was, those who wait must hear of it
+            _log.exception("run_lost", run_id=run.ticket.key.run_id, session_id=run.ticket.key.session.session_id)
+        finally:
+            execution.started.set()
+            self._places += 1
+            self._executions.pop(run.ticket.key.run_id, None)
+            self._start_waiting()
+        try:
+            for listener in self._listeners:
+                await listener(ended)
+        finally:
+            if not execution.ended.done():
+                execution.ended.set_result(ended)
+
+    async def _report(self, execution: _Execution, outcome: Outcome) -> Ended:
+        """Makes the end durable, then says so."""
+        run = execution.run
+        if execution.stopping is not None:
+            await execution.stopping  # `stopping` comes before `stopped` in the log
+        if outcome.status is None:
+            _log.warning("run_given_up", run_id=run.ticket.key.run_id, reason=outcome.reason)
+            return Ended(key=run.ticket.key, status=None)
+        status = RunStatus.STOPPED if run.stop_requested else outcome.status
+        error = dict(outcome.error.fields) if outcome.error is not None and status is RunStatus.FAILED else None
+        result = await run.result() if status is RunStatus.COMPLETED else None
+        change = RunChange(
+            status=status,
+            raise_epoch=status is RunStatus.STOPPED,
+            active_us=int(run.elapsed() * MICROSECONDS),
+            current_node=run.context.progress.current_node,
+            result=result,
+            error=error,
+        )
+        await self._change(run, change, reason=outcome.reason)
+        return Ended(key=run.ticket.key, status=status, error=error, result=result)
+
+    async def _change(self, run: Run, change: RunChange, *, reason: str | None) -> None:
+        progress = run.context.progress
+        record = run.context.record(
+            RecordType.RUN,
+            None,
+            status=change.status,
+            session_status=SESSION_STATUS_OF_RUN[change.status],
+            reason=reason,
+            result=change.result,
+            error=change.error,
+            execution_time=round(run.active_seconds(), 6),
+            usage=run.context.budget.spent(),
+            execution_path=progress.path[-20:],
+            path_length=len(progress.path),
+        )
+        await self._services.store.change(run.ticket.key, change, Facts(records=[record]))
+
+    # -- control -----------------------------------------------------------------------------------------------
+
+    def is_here(self, run_id: str) -> bool:
+        """Whether this process executes the run, or holds it in its queue."""
+        return run_id in self._executions
+
+    @property
+    def running(self) -> int:
+        return self._max_parallel - self._places
+
+    @property
+    def queued(self) -> int:
+        return len(self._waiting)
+
+    def live_nodes(self, run_id: str) -> list[str]:
+        """The nodes of a run that execute now."""
+        return self._here(run_id).run.live_nodes()
+
+    def active_run(self, run_id: str) -> Run | None:
+        execution = self._executions.get(run_id)
+        return execution.run if execution else None
+
+    async def wait(self, run_id: str) -> Ended:
+        """Waits for the end of the execution. Raises `RunNotHere` when it is not here (any more)."""
+        return await asyncio.shield(self._here(run_id).ended)
+
+    async def pause(self, run_id: str, control: Record) -> Ended:
+        """Has the run hold after the step in progress; answers what became of it."""
+        execution = self._here(run_id)
+        run = execution.run
+        if not run.pause_requested and not run.stop_requested:
+            run.pause_requested = True
+            await execution.started.wait()
+            change = RunChange(status=RunStatus.PAUSING)
+            await self._services.store.change(run.ticket.key, change, Facts(records=[control]))
+            run.drain("pause")
+        return await asyncio.shield(execution.ended)
+
+    async def stop(self, run_id: str, control: Record) -> Ended:
+        """Cancels the step in progress; answers `stopped` only when nothing of the run executes any more.
+
+        Code that does not end within the grace is named in `live`, and the status is `stopping`.
+        """
+        execution = self._here(run_id)
+        if not execution.run.stop_requested:
+            execution.run.stop_requested = True
+            if execution in self._waiting:
+                self._waiting.remove(execution)
+                await self._withdraw(execution, control)
+            else:
+                execution.stopping = asyncio.create_task(self._say_stopping(execution, control))
+                execution.run.cancel()
+        done, _ = await asyncio.wait({execution.ended}, timeout=self._stop_grace)
+        if not done:
+            return Ended(key=execution.run.ticket.key, status=RunStatus.STOPPING, live=execution.run.live_nodes())
+        return execution.ended.result()
+
+    async def _say_stopping(self, execution: _Execution, control: Record) -> None:
+        """Logs that the run is stopping, while its code already ends."""
+        await execution.started.wait()
+        key = execution.run.ticket.key
+        await self._services.store.change(key, RunChange(status=RunStatus.STOPPING), Facts(records=[control]))
+
+    async def _withdraw(self, execution: _Execution, control: Record) -> None:
+        """Stops a run that never started."""
+        run = execution.run
+        self._executions.pop(run.ticket.key.run_id, None)
+        await self._services.store.commit(run.ticket.key, Facts(records=[control]))
+        await self._change(run, RunChange(status=RunStatus.STOPPED, raise_epoch=True), reason="stop")
+        execution.ended.set_result(Ended(key=run.ticket.key, status=RunStatus.STOPPED))
+
+    def _here(self, run_id: str) -> _Execution:
+        execution = self._executions.get(run_id)
+        if execution is None:
+            raise RunNotHere(run_id=run_id)
+        return execution
+
+    # -- shutdown ----------------------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Lets every run finish its step and hold; cancels what takes too long. Statuses stay: the runs go on later."""
+        self._draining = True
+        self._waiting.clear()
+        executions = [execution for execution in self._executions.values() if execution.task is not None]
+        for execution in executions:
+            execution.run.drain("shutdown")
+        tasks = [execution.task for execution in executions if execution.task is not None]
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=self._drain_grace)
+        for execution in executions:
+            if execution.task in late:
+                execution.run.cancel()
+        if late:
+            await asyncio.wait(late, timeout=self._stop_grace)

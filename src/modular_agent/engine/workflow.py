@@ -1,0 +1,125 @@
+"""A workflow version ready to run: its file, its graph, and what its state looks like from outside."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jsonschema.exceptions import ValidationError
+from jsonschema.validators import Draft202012Validator
+from langgraph.types import Overwrite
+
+from modular_agent.engine.channels import LogRef
+from modular_agent.engine.checkpoints import Saver
+from modular_agent.engine.errors import StateInvalid
+from modular_agent.engine.nodes.conversation import normalised, open_tool_calls, public, text_of
+from modular_agent.engine.nodes.workflow import Graph
+from modular_agent.engine.providers.port import Message
+from modular_agent.engine.spec.loader import LoadedWorkflow
+from modular_agent.engine.spec.model import WorkflowSpec
+from modular_agent.engine.state import StateShape, opened
+from modular_agent.errors import Fault
+from modular_agent.events import SessionRef
+from modular_agent.kit.ids import new_id
+
+__all__ = ["Workflow"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workflow:
+    """A compiled workflow version. Safe to run many times at once."""
+
+    loaded: LoadedWorkflow
+    graph: Graph
+    shape: StateShape
+
+    @property
+    def name(self) -> str:
+        return self.loaded.spec.name
+
+    @property
+    def spec(self) -> WorkflowSpec:
+        return self.loaded.spec
+
+    def check_state(self, state: Mapping[str, Any], *, path: str = "initial_state") -> None:
+        """Raises `StateInvalid` with every fault, unless `state` (a part of one) fits the workflow."""
+        faults = [
+            Fault(code="unknown_state_key", message=f"the workflow's state has no key {key!r}", path=f"{path}.{key}")
+            for key in state
+            if (key.startswith("__") or (not self.shape.open and key not in self.shape.keys))
+        ]
+        schema = {key: value for key, value in self.spec.state.schema_.items() if key != "required"}
+        found: list[ValidationError] = list(_validator(schema).iter_errors(dict(state)))
+        faults += [
+            Fault(
+                code="state_value",
+                message=error.message[:300],
+                path=".".join([path, *(str(part) for part in error.absolute_path)]),
+            )
+            for error in found
+        ]
+        if faults:
+            raise StateInvalid(faults)
+
+    def writes(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """A state from outside as writes that replace what the keys hold."""
+        written = self.shape.writable(state)
+        if isinstance(written, str):
+            raise StateInvalid([Fault(code="unknown_state_key", message=f"no key {written!r}", path=written)])
+        if "messages" in written:
+            written["messages"] = normalised(written["messages"], node="input")
+        return {key: Overwrite(value) if not key.startswith("__") else value for key, value in written.items()}
+
+    async def state(self, saver: Saver, session: SessionRef, *, checkpoint_id: str | None = None) -> dict[str, Any]:
+        """The session's state as it stands: its newest (or the given) checkpoint with what finished tasks wrote."""
+        values, unapplied = await saver.standing(session, checkpoint_id)
+        state = dict(values)
+        for key, value in unapplied:
+            if key in self.shape.keys:
+                state[key] = self._applied(key, state, value)
+        return public(opened(state))
+
+    def _applied(self, key: str, state: Mapping[str, Any], value: Any) -> Any:
+        channel = self.shape.channel(key)
+        if key in state:
+            held = state[key]
+            channel = channel.from_checkpoint(LogRef((), held) if self.shape.is_log(key) else held)
+        channel.update([value])
+        return channel.get()
+
+    async def unfinished(self, saver: Saver, session: SessionRef) -> tuple[list[Message], dict[str, Any]]:
+        """What a new run has to carry over from one that was stopped or failed.
+
+        The messages (with those that answer tool calls nobody will answer any more) and the other keys that finished
+        tasks wrote, but that no step has taken up.
+        """
+        values, unapplied = await saver.standing(session, None)
+        written = [(key, value) for key, value in unapplied if key in self.shape.keys]
+        messages: list[Message] = []
+        for key, value in written:
+            if key == "messages":
+                messages += value if isinstance(value, list) else [value]
+        others = {key: value for key, value in written if key != "messages"}
+        calls = open_tool_calls({"messages": [*(values.get("messages") or []), *messages]})
+        return [*messages, *(_interrupted(call["id"], call["function"]["name"]) for call in calls)], others
+
+    async def result(self, saver: Saver, session: SessionRef) -> dict[str, Any]:
+        """The text of the last answer, and the state without the conversation."""
+        state = await self.state(saver, session)
+        messages: Sequence[Mapping[str, Any]] = state.pop("messages", None) or []
+        answer = next((text_of(m) for m in reversed(messages) if m["role"] == "assistant"), None)
+        return {"output": answer, "state": state}
+
+
+def _interrupted(tool_call_id: str, name: str) -> Message:
+    """What a model is told of a call that a stop or failure ended."""
+    return {
+        "role": "tool",
+        "content": "The run was interrupted before this call had a result.",
+        "tool_call_id": tool_call_id,
+        "name": name,
+        "id": new_id("rec"),
+    }
+
+
+def _validator(schema: Mapping[str, Any]) -> Any:  # its methods are only partly typed
+    return Draft202012Validator(dict(schema))
