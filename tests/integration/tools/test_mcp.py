@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import psutil
 import pytest
+import pytest_asyncio
 
 from modular_agent.engine.tools.config import McpConfig
 from modular_agent.engine.tools.errors import McpUnavailable
@@ -21,9 +22,20 @@ SERVERS = Path(__file__).parents[2] / "servers"
 STDIO = McpConfig(command=(sys.executable, str(SERVERS / "mcp_stdio.py")), env=("TICKET_TOKEN",))
 
 
-@pytest.fixture
-async def servers(configs: Path) -> AsyncIterator[McpServers]:
-    async with McpServers(configs, environ={"TICKET_TOKEN": "t0ken", "OTHER": "x"}, connect_timeout=20) as servers:
+# One loop and one server for the module: a start takes most of a second.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def shared_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("configs")
+    (root / "docs").mkdir()
+    return root
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def servers(shared_root: Path) -> AsyncIterator[McpServers]:
+    async with McpServers(shared_root, environ={"TICKET_TOKEN": "t0ken", "OTHER": "x"}, connect_timeout=20) as servers:
         yield servers
 
 
@@ -65,9 +77,8 @@ async def test_include_and_prefix(servers: McpServers) -> None:
 
 
 async def test_only_the_named_variables_and_the_folder_reach_the_server(
-    servers: McpServers, context: ToolContext, configs: Path
+    servers: McpServers, context: ToolContext
 ) -> None:
-    (configs / "docs").mkdir()
     tools = await tools_of(servers, McpConfig(command=STDIO.command, env=STDIO.env, cwd="docs"))
     told = await info(tools, context)
     assert (told["token"], told["other"], told["cwd"]) == ("t0ken", None, "docs")

@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
@@ -53,9 +53,11 @@ class HttpFetchOptions(Options):
     user_agent: str = "modular-agent"
 
 
-def http_fetch(options: HttpFetchOptions, setup: Setup) -> BuiltinTool:
-    """The tool that fetches what `options` allow."""
-    fetcher = _Fetcher(options)
+def http_fetch(
+    options: HttpFetchOptions, setup: Setup, *, names: Callable[[], AbstractResolver] = ThreadedResolver
+) -> BuiltinTool:
+    """The tool that fetches what `options` allow; `names` makes what looks up names."""
+    fetcher = _Fetcher(options, names)
 
     async def run(arguments: Mapping[str, Any], context: ToolContext) -> str:
         del context
@@ -111,9 +113,9 @@ class _Rules:
 class _PublicResolver(AbstractResolver):
     """Answers with addresses that were checked; the connection goes to these, not to the name."""
 
-    def __init__(self, rules: _Rules) -> None:
+    def __init__(self, rules: _Rules, names: AbstractResolver) -> None:
         self._rules = rules
-        self._inner = ThreadedResolver()
+        self._inner = names
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -134,8 +136,9 @@ class _Body:
 
 
 class _Fetcher:
-    def __init__(self, options: HttpFetchOptions) -> None:
+    def __init__(self, options: HttpFetchOptions, names: Callable[[], AbstractResolver]) -> None:
         self._options = options
+        self._names = names
         self._rules = _Rules(options)
 
     async def fetch(self, address: str, method: str) -> str:
@@ -160,7 +163,7 @@ class _Fetcher:
         """The text of the answer, or where it redirects to."""
         host = url.host or ""
         connector = aiohttp.TCPConnector(
-            resolver=_PublicResolver(self._rules),
+            resolver=_PublicResolver(self._rules, self._names()),
             use_dns_cache=False,
             force_close=True,
             socket_factory=partial(self._socket, host),
