@@ -8,6 +8,7 @@ by their path.
     PromptFailed    it could not be rendered (an absent name, too long)
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, cast
@@ -29,6 +30,10 @@ MAX_ROUNDS: Final = 100_000  # numbers that all uses of range() in one rendering
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 _REMOVED_FILTERS: Final = ("batch", "center", "format", "pprint", "random", "slice", "urlize", "xmlattr")
+_WRITING_FILTERS: Final = (  # those that make text of whatever they get
+    *("capitalize", "e", "escape", "forceescape", "indent", "join", "lower", "replace", "safe", "string", "striptags"),
+    *("title", "tojson", "trim", "truncate", "upper", "urlencode", "wordcount", "wordwrap"),
+)
 _GROWING_METHODS: Final = frozenset(
     {"center", "expandtabs", "format", "format_map", "join", "ljust", "replace", "rjust", "translate", "zfill"}
 )
@@ -187,12 +192,16 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, read: Callable[[str], str | None]) -> None:
-        super().__init__(loader=_Files(read), undefined=jinja2.StrictUndefined, autoescape=False)
+        super().__init__(
+            loader=_Files(read), undefined=jinja2.StrictUndefined, autoescape=False, finalize=_measured_value
+        )
         self.read = read
         self.globals.pop("lipsum", None)
         for name in _REMOVED_FILTERS:
             self.filters.pop(name, None)
         self.filters |= {"tojson": _to_json, "join": _join, "replace": _replace, "indent": _indent}
+        for name in _WRITING_FILTERS:
+            self.filters[name] = _measured(self.filters[name])
 
     def tree(self, text: str, file: str | None) -> nodes.Template:
         """The syntax tree. Raises `PromptInvalid`."""
@@ -240,6 +249,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             return False
         return super().is_safe_attribute(obj, attr, value)
 
+    def wrap_str_format(self, value: Any) -> None:
+        """Nothing is formatted by str.format: its widths have no bound."""
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "+":
             _bound(_size(left) + _size(right))
@@ -281,6 +293,31 @@ def _bound(*sizes: int) -> None:
         raise SecurityError(f"the prompt is longer than {MAX_OUTPUT} characters")
 
 
+def _measured_value(value: Any) -> Any:
+    """The value, unless it holds more parts than a prompt has characters: lists of the same lists grow fast."""
+    waiting = [value]
+    parts = 0
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, (list, tuple, dict)):
+            container = cast("dict[Any, Any] | Sequence[Any]", part)
+            inner = list(container.values()) if isinstance(container, dict) else container
+            parts += len(inner)
+            _bound(parts)
+            waiting.extend(inner)
+    return value
+
+
+def _measured(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        for argument in arguments:
+            _measured_value(argument)
+        return function(*arguments, **options)
+
+    return call
+
+
 def _size(value: Any) -> int:
     return len(cast("Sequence[Any]", value)) if isinstance(value, (str, list, tuple)) else 0
 
@@ -294,7 +331,9 @@ def _to_json(value: Any, indent: int | None = None) -> str:
     if isinstance(value, jinja2.Undefined):
         str(value)  # raises, as any use of an absent name does
     option = orjson.OPT_INDENT_2 if indent else 0
-    return orjson.dumps(value, default=_plain, option=option).decode()
+    text = orjson.dumps(value, default=_plain, option=option).decode()
+    _bound(len(text))
+    return text
 
 
 def _plain(value: Any) -> Any:
