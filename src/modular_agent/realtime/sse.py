@@ -4,13 +4,15 @@
 (deltas, notices) has no id. A log whose generation is not 0 adds it: `id: 12.1`; a browser sends it back as it is.
 """
 
+import re
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final, NamedTuple
+
+import orjson
 
 from modular_agent.errors import AgentError, Fault, InvalidInput
 from modular_agent.kit.clock import Clock
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus
-from modular_agent.realtime.errors import LogUnavailable
 from modular_agent.realtime.event import LOG_RESET, Event
 from modular_agent.realtime.protocol import error_answer
 from modular_agent.realtime.subscription import SessionSubscription
@@ -24,6 +26,7 @@ HEADERS: Final[Mapping[str, str]] = {
     "X-Accel-Buffering": "no",
     "X-Content-Type-Options": "nosniff",
 }
+ID: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?")
 BEAT: Final = b": heartbeat\n\n"
 FINAL_STATUSES: Final = ENDED_RUN_STATUSES | {RunStatus.PAUSED}
 
@@ -37,22 +40,24 @@ class Cursor(NamedTuple):
 
 def parse_last_event_id(text: str) -> Cursor:
     """The cursor in a `Last-Event-ID`: `12`, or `12.1` with the generation. Raises `InvalidInput`."""
-    seq, _, generation = text.strip().partition(".")
-    generation = generation or "0"
-    if not (seq.isascii() and seq.isdigit() and generation.isascii() and generation.isdigit() and len(text) <= 40):
+    found = ID.fullmatch(text.strip())
+    if found is None:
         fault = Fault(code="invalid_cursor", message="must be the id of an event of this stream", path="Last-Event-ID")
         raise InvalidInput([fault])
-    return Cursor(int(seq), int(generation))
+    return Cursor(int(found[1]), int(found[2] or 0))
 
 
 def frame(event: Event, *, generation: int = 0) -> bytes:
     """One event as a frame."""
+    name = event.type.encode()
     if event.seq is not None:
         suffix = b".%d" % generation if generation else b""
-        return b"id: %d%s\nevent: %s\ndata: %s\n\n" % (event.seq, suffix, event.type.encode(), event.envelope)
+        return b"id: %d%s\nevent: %s\ndata: %s\n\n" % (event.seq, suffix, name, event.envelope)
     if event.type == LOG_RESET:  # a browser that reconnects by itself must not come back with the same cursor
-        return b"id: 0%s\nevent: log_reset\ndata: %s\n\n" % (b".%d" % generation if generation else b"", event.envelope)
-    return b"event: %s\ndata: %s\n\n" % (event.type.encode(), event.envelope)
+        generation = orjson.loads(event.envelope)["data"]["generation"]
+        suffix = b".%d" % generation if generation else b""
+        return b"id: 0%s\nevent: %s\ndata: %s\n\n" % (suffix, name, event.envelope)
+    return b"event: %s\ndata: %s\n\n" % (name, event.envelope)
 
 
 async def stream(
@@ -76,7 +81,7 @@ async def stream(
         while subscription.ending is None:
             try:
                 batch = await subscription.next_batch(timeout=heartbeat)
-            except LogUnavailable as error:
+            except AgentError as error:
                 yield _failure(error, subscription.session.session_id, now_us=clock.now_us())
                 return
             if not batch and subscription.ending is None:

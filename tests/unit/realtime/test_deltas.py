@@ -42,7 +42,10 @@ async def test_channels_are_kept_apart(hub: Hub, log: MemoryLog) -> None:
     hub.delta(delta(session, "well", 4, channel="reasoning"))
     async with hub.subscribe(session, after_seq=0) as subscription:
         events = await subscription.next_batch()
-    assert {data(event)["channel"]: data(event)["text"] for event in events} == {"reasoning": "hm, well", "content": "Yes"}
+    assert {data(event)["channel"]: data(event)["text"] for event in events} == {
+        "reasoning": "hm, well",
+        "content": "Yes",
+    }
 
 
 async def test_a_delta_waits_for_the_records_before_it(hub: Hub, log: MemoryLog) -> None:

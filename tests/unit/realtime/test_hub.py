@@ -55,9 +55,7 @@ async def test_who_falls_behind_the_ring_is_caught_up_from_the_log(hub: Hub, log
     assert log.reads > 0
 
 
-async def test_records_published_while_the_log_is_read_are_neither_lost_nor_repeated(
-    hub: Hub, log: MemoryLog
-) -> None:
+async def test_records_published_while_the_log_is_read_are_neither_lost_nor_repeated(hub: Hub, log: MemoryLog) -> None:
     session = log.session()
     hub.publish(log.append_many(session, 100))
     log.delay = 0.002

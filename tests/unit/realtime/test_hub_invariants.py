@@ -100,9 +100,7 @@ class Fanout(RuleBasedStateMachine):
     @rule(which=st.integers(0, 2))
     def abandon(self, which: int) -> None:
         message_id = sorted(self.texts)[which % len(self.texts)]
-        self.hub_call(
-            lambda: self.hub.delta(delta(self.session, "", 0, message_id=message_id, abandoned=True))
-        )
+        self.hub_call(lambda: self.hub.delta(delta(self.session, "", 0, message_id=message_id, abandoned=True)))
         self.texts[message_id] = ""
         self.begun.pop(message_id, None)
 
@@ -111,9 +109,7 @@ class Fanout(RuleBasedStateMachine):
     def finish(self, which: int, publish: bool) -> None:
         message_id = sorted(self.texts)[which % len(self.texts)]
         text = self.finals[message_id] = self.texts.pop(message_id)
-        self.unpublished.append(
-            self.log.append(self.session, RecordType.MESSAGE, record_id=message_id, content=text)
-        )
+        self.unpublished.append(self.log.append(self.session, RecordType.MESSAGE, record_id=message_id, content=text))
         if publish:
             self.publish()
 

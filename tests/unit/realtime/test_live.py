@@ -63,7 +63,10 @@ async def test_a_laggard_is_told_what_it_lost_and_goes_on(log: MemoryLog) -> Non
     one, two = log.session(1), log.session(2)
     limits = HubLimits(feed_events=10)
     async with Hub(log, tenants=log, clock=SystemClock(), limits=limits) as hub:
-        async with hub.watch("acme", types=["error_event", "log"]) as watcher, hub.watch("acme", types=["log"]) as other:
+        async with (
+            hub.watch("acme", types=["error_event", "log"]) as watcher,
+            hub.watch("acme", types=["log"]) as other,
+        ):
             hub.publish([*log.append_many(one, 5), *log.append_many(two, 1)])
             await asyncio.sleep(0.01)
             assert len(await watcher.next_batch(timeout=1)) == 6
