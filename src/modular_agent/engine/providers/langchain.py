@@ -72,13 +72,25 @@ def load_chat_model(name: str, **parameters: Any) -> "BaseChatModel":  # the pro
 
 
 class LangChainModel:
-    """A LangChain chat model behind our port. `secrets` are kept out of every error text."""
+    """A LangChain chat model behind our port.
 
-    def __init__(self, chat_model: "BaseChatModel", *, provider: str, model: str, secrets: Sequence[str] = ()) -> None:
+    `secrets` are kept out of every error text; `served_by` as in `Completion`.
+    """
+
+    def __init__(
+        self,
+        chat_model: "BaseChatModel",
+        *,
+        provider: str,
+        model: str,
+        secrets: Sequence[str] = (),
+        served_by: str = "",
+    ) -> None:
         self._chat_model = chat_model
         self._provider = provider
         self._model = model
         self._secrets = tuple(secrets)
+        self._served_by = served_by
         self._takes_response_format = provider.rpartition(":")[2] in _WITH_RESPONSE_FORMAT
 
     @property
@@ -178,6 +190,7 @@ class LangChainModel:
             finish_reason=reason,
             usage=_usage(whole) or estimated_usage(request, message),
             model=str(metadata.get("model_name") or metadata.get("model") or self._model),
+            served_by=self._served_by,
         )
 
     def _error(self, reason: ProviderErrorKind, detail: str, *, status: int | None = None) -> ProviderError:

@@ -139,7 +139,10 @@ class Completion:
 
 
 DeltaSink: TypeAlias = Callable[[str, str], None]
-"""Called synchronously with (channel, text) for every piece as it arrives; channel is `content` or `reasoning`."""
+"""Called synchronously with (channel, text) for every piece as it arrives; channel is `content` or `reasoning`.
+
+It must not raise: what it raises may be taken for a broken answer.
+"""
 
 
 class ChatModel(Protocol):

@@ -188,7 +188,13 @@ class ModelFactory:
         if settings.headers:
             parameters["default_headers"] = dict(settings.headers)
         chat_model = (self._langchain_loader or load_chat_model)(f"{provider}:{name}", **parameters)
-        return LangChainModel(chat_model, provider=settings.provider, model=name, secrets=(key,) if key else ())
+        return LangChainModel(
+            chat_model,
+            provider=settings.provider,
+            model=name,
+            secrets=(key,) if key else (),
+            served_by=settings.base_url or "",
+        )
 
     def _address(self, settings: ModelSettings, *, default_url: str) -> tuple[str, str, str | None]:
         """The model's name, the URL and the key: all that can be wrong, before a session is opened."""

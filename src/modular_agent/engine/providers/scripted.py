@@ -85,7 +85,7 @@ class ScriptedModel:
         if scene.answers < len(self._script.recorded):
             recorded = self._script.recorded[scene.answers]
             completion = self._replay(recorded, request)
-            await self._speak(completion.message, Pace(), on_delta)
+            await self._speak(completion.message, self._script.defaults, on_delta)
             return completion
         reply = self._choose(scene)
         if reply.hang:

@@ -5,12 +5,13 @@ import sys
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modular_agent.engine.providers.errors import InvalidPrices
 from modular_agent.engine.providers.port import Usage
 from modular_agent.engine.providers.pricing import PriceBook, TokenPrices, parse_prices
+from modular_agent.kit.clock import utc_datetime
 
 AT = 1_760_000_000_000_000  # October 2025
 USAGE = Usage(prompt_tokens=1_000_000, completion_tokens=100_000, cached_tokens=400_000)
@@ -41,6 +42,36 @@ def test_the_table_knows_our_names_of_providers(provider: str, model: str) -> No
     price = PriceBook().price(provider, model, USAGE, AT)
     assert price is not None
     assert price.amount_nano > 0
+
+
+def test_the_short_way_to_a_price_gives_what_the_table_gives_for_every_model() -> None:
+    from genai_prices import Usage as TableUsage
+    from genai_prices import calc_price
+    from genai_prices.data import providers
+
+    at = utc_datetime(AT)
+    usages = [
+        Usage(prompt_tokens=5000, completion_tokens=300, cached_tokens=700, cache_write_tokens=90),
+        Usage(prompt_tokens=900_000, completion_tokens=40_000, cached_tokens=300_000),
+    ]
+    compared = 0
+    prices = PriceBook()
+    for provider in [each for each in providers if each.id in {"openai", "anthropic", "google", "mistral", "deepseek"}]:
+        for model in provider.models:
+            for usage in [*usages, *usages]:  # the second time goes the short way
+                price = prices.price(provider.id, model.id, usage, AT)
+                if price is None:
+                    continue
+                counts = TableUsage(
+                    input_tokens=usage.prompt_tokens,
+                    output_tokens=usage.completion_tokens,
+                    cache_read_tokens=usage.cached_tokens,
+                    cache_write_tokens=usage.cache_write_tokens,
+                )
+                exact = calc_price(counts, model.id, provider_id=provider.id, genai_request_timestamp=at).total_price
+                assert abs(price.amount_nano - exact * 10**9) <= 1, (provider.id, model.id)
+                compared += 1
+    assert compared > 100
 
 
 def test_what_nobody_knows_has_no_price() -> None:
@@ -107,6 +138,7 @@ def test_the_version_of_overrides_follows_their_content() -> None:
     assert versions[0] == versions[1] != versions[2]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.integers(0, 10**9),
     st.integers(0, 10**9),

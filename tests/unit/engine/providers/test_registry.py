@@ -93,7 +93,7 @@ async def test_a_langchain_model_gets_what_its_package_takes() -> None:
             )
         )
         completion = await made.complete(ChatRequest(messages=[{"role": "user", "content": "x"}]), lambda *_: None)
-    assert completion.message["content"] == "hello"
+    assert (completion.message["content"], completion.served_by) == ("hello", "https://x/v1")
     assert made.provider == "langchain:mistralai"
     assert seen == [("mistralai:m", {"top_k": 3, "api_key": "k", "base_url": "https://x/v1"})]
 

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modular_agent.engine.providers.sse import EventTooLarge, SSEParser
@@ -25,6 +25,7 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
     return [stream[start:end] for start, end in itertools.pairwise(edges)]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     events=payloads,
     end=st.sampled_from(["\n", "\r\n", "\r"]),

@@ -1,6 +1,6 @@
 """Tool calls come in many kinds of pieces and always make the same calls."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modular_agent.engine.providers.tool_calls import ToolCallAssembler
@@ -79,6 +79,7 @@ def test_rubbish_among_the_pieces_is_passed_over() -> None:
     assert assemble([None, "x", piece(0, "a", "f", "{}")]) == [("a", "f", "{}")]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=5), st.data())
 def test_any_interleaving_of_indexed_pieces_gives_every_call_its_own_text(texts, data) -> None:
     chunks = [[piece(index, f"id{index}", f"f{index}", "")] for index in range(len(texts))]
