@@ -6,10 +6,11 @@ run failed, every later one of that run is refused. What a finished task wrote a
 """
 
 import asyncio
+import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from langchain_core.runnables import RunnableConfig
@@ -39,7 +40,6 @@ from modular_agent.engine.store import (
     WriteRow,
 )
 from modular_agent.events import Record, RecordType, SessionRef
-from modular_agent.kit.ids import new_id
 
 __all__ = ["BINDING", "Binding", "Saver"]
 
@@ -54,14 +54,16 @@ class Binding:
     """A run as the saver sees it.
 
     `pending` collects the facts of each task until its writes come. `failure` is the first refused write. `last` is
-    the newest write not yet known to be durable. `questions` are the interrupts raised since the start, by graph id.
+    the newest write not yet known to be durable. `questions` are the graph ids of the interrupts raised since the
+    start; those in `asked` were put to a person before, and are not put again.
     """
 
     run: RunKey
     pending: dict[str, Facts] = field(default_factory=dict[str, Facts])
     failure: BaseException | None = None
     last: asyncio.Future[object] | None = None
-    questions: dict[str, Question] = field(default_factory=dict[str, Question])
+    questions: set[str] = field(default_factory=set[str])
+    asked: frozenset[str] = frozenset()
     fresh: bool = False  # nothing is stored for the session yet
     clears_pending: bool = False
 
@@ -399,12 +401,14 @@ def _matches(found: StoredCheckpoint, wanted: dict[str, Any] | None) -> bool:
 
 def _ask(binding: Binding, facts: Facts, interrupt: Interrupt) -> None:
     """Makes a question of an interrupt, unless it is the same one passing through a parent graph."""
-    if interrupt.id in binding.questions:
+    is_known = interrupt.id in binding.questions or interrupt.id in binding.asked
+    binding.questions.add(interrupt.id)
+    if is_known:
         return
     raised: Any = interrupt.value  # a user's graph may interrupt with anything
-    value: Any = raised if isinstance(raised, dict) else {"value": raised}
+    value = cast("dict[str, Any]", raised) if isinstance(raised, dict) else {"value": raised}
     question = Question(
-        interrupt_id=new_id("int"),
+        interrupt_id=interrupt_id(binding.run.run_id, interrupt.id),
         graph_id=interrupt.id,
         node=str(value.get("node", "")),
         kind=str(value.get("kind", "question")),
@@ -412,8 +416,13 @@ def _ask(binding: Binding, facts: Facts, interrupt: Interrupt) -> None:
         form=value.get("form"),
         due_at=value.get("due_at"),
     )
-    binding.questions[interrupt.id] = question
     facts.questions.append(question)
+    facts.records.append(question_record(question, binding.run.run_id))
+
+
+def interrupt_id(run_id: str, graph_id: str) -> str:
+    """The id of a question: the same for the same question of a run."""
+    return f"int_{hashlib.sha256(f'{run_id}/{graph_id}'.encode()).hexdigest()[:20]}"
 
 
 def question_record(question: Question, run_id: str) -> Record:

@@ -46,7 +46,8 @@ class Ticket:
     """What to execute.
 
     `input` is what the graph starts with; None goes on from the newest checkpoint. `fresh` says that the session has
-    no state yet. `answers` are those of the run's questions by graph id, `update` an edit of the state. `limits` are
+    no state yet. `answers` are those of the run's questions by graph id, `asked` the ids of all that were asked so far,
+    `update` an edit of the state. `limits` are
     those of the session and the request, the last one winning. `started_at` in µs, `active_us` of executions before.
     """
 
@@ -55,6 +56,7 @@ class Ticket:
     input: Mapping[str, Any] | None
     fresh: bool = False
     answers: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    asked: frozenset[str] = frozenset()
     update: Mapping[str, Any] | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict[str, Any])
     limits: tuple[Mapping[str, Any], ...] = ()
@@ -89,7 +91,9 @@ class Run:
         return RunContext(
             key=ticket.key,
             workflow_id=ticket.workflow.name,
-            binding=Binding(ticket.key, fresh=ticket.fresh, clears_pending=ticket.update is not None),
+            binding=Binding(
+                ticket.key, fresh=ticket.fresh, asked=ticket.asked, clears_pending=ticket.update is not None
+            ),
             control=RunControl(),
             store=services.store,
             saver=services.saver,

@@ -73,9 +73,10 @@ class EffectIntent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectResult:
-    """How a tool call ended; `result` is the outcome as JSON text."""
+    """How a tool call ended; `result` is the outcome as JSON text, `began_at` in µs."""
 
-    tool_call_id: str
+    intent: EffectIntent
+    began_at: int
     status: Literal["done", "failed", "not_done"]
     result: str
 
@@ -258,7 +259,7 @@ class RunStore(CheckpointStore, Protocol):
         ...
 
     def enter(self, run: RunKey, intent: EffectIntent, record: Record) -> Awaitable[object]:
-        """Enters an intent that may run again after a crash; one that is there already is counted once more."""
+        """Enters an intent that may run again after a crash, whether it is there already or not."""
         ...
 
     async def intend(self, run: RunKey, intent: EffectIntent, record: Record) -> EffectState | None:
@@ -267,10 +268,6 @@ class RunStore(CheckpointStore, Protocol):
 
     async def inbox(self, run: RunKey) -> Sequence[InboxMessage]:
         """The messages that wait for this run, oldest first."""
-        ...
-
-    async def answers(self, run: RunKey) -> Mapping[str, Any]:
-        """The answers given to this run's questions so far, by `graph_id` (any JSON)."""
         ...
 
     async def spent(self, run: RunKey) -> Sequence[ModelCall]:

@@ -23,6 +23,7 @@ from modular_agent.engine.store import EffectIntent, EffectResult, EffectState
 from modular_agent.engine.tools.arguments import parse_arguments
 from modular_agent.engine.tools.port import Effect, Tool, ToolContext, ToolOutcome
 from modular_agent.events import Record, RecordType
+from modular_agent.kit.clock import MICROSECONDS
 
 __all__ = ["Approval", "ToolCalls"]
 
@@ -136,7 +137,7 @@ class ToolCalls:
         done = answer["outcome"] == "done"
         text = answer.get("result") or ("The call was done; its result was lost." if done else "The call was not done.")
         outcome = ToolOutcome(content=text, success=done, error_type=None if done else "NotDone")
-        self._settle(visit, call, tool, arguments, outcome, 0.0, "done" if done else "not_done")
+        self._settle(visit, call, tool, arguments, outcome, intent, 0.0, "done" if done else "not_done")
         return outcome
 
     async def _run(
@@ -157,7 +158,8 @@ class ToolCalls:
             await asyncio.sleep(min(self.retry.backoff * 2 ** (attempt - 1), self.retry.max_backoff))
             outcome, attempt = await tool.call(arguments, handed), attempt + 1
         duration = context.clock.monotonic() - started
-        self._settle(visit, call, tool, arguments, outcome, duration, "done" if outcome.success else "failed")
+        status = "done" if outcome.success else "failed"
+        self._settle(visit, call, tool, arguments, outcome, intent, duration, status)
         return outcome
 
     def _settle(
@@ -167,14 +169,15 @@ class ToolCalls:
         tool: Tool,
         arguments: Mapping[str, Any],
         outcome: ToolOutcome,
+        intent: EffectIntent,
         duration: float,
         status: Literal["done", "failed", "not_done"],
     ) -> None:
         """Puts the result into the facts that are committed with the task."""
         result = {"content": outcome.content, "success": outcome.success, "error_type": outcome.error_type}
-        visit.facts.effects.append(
-            EffectResult(tool_call_id=call["id"], status=status, result=orjson.dumps(result).decode())
-        )
+        began_at = visit.context.clock.now_us() - int(duration * MICROSECONDS)
+        text = orjson.dumps(result).decode()
+        visit.facts.effects.append(EffectResult(intent=intent, began_at=began_at, status=status, result=text))
         visit.facts.records.append(_result_record(visit, call, tool, arguments, outcome, duration))
 
 

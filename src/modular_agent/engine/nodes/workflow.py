@@ -58,7 +58,9 @@ class SubWorkflow:
         """What the sub-workflow is asked when the file does not say what its state is."""
         if self.question is not None:
             return render(visit, self.question)
-        return as_text(extra[self.item]) if self.item is not None and self.item in extra else last_user_text(visit.state)
+        return (
+            as_text(extra[self.item]) if self.item is not None and self.item in extra else last_user_text(visit.state)
+        )
 
     def _result(self, state: Mapping[str, Any]) -> Updates:
         if self.outputs is not None:

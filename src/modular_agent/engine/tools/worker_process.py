@@ -115,9 +115,14 @@ class WorkerProcess:
         call = _Call(self._numbers, asyncio.get_running_loop().create_future(), log)
         if self._ended:
             return await self._death()
+        try:
+            frame = frames.encode({**request, "id": call.number})
+        except (TypeError, ValueError) as error:  # nothing was sent: the worker is as good as before
+            failure = Failure(kind="arguments", error_type=type(error).__name__, message=str(error))
+            return WorkerReply(failure=failure)
         self._call = call
         try:
-            await self._send({**request, "id": call.number})
+            await self._send(frame)
             return await call.reply
         finally:
             self._call = None
@@ -154,17 +159,17 @@ class WorkerProcess:
                 self._process.stdin.close()
 
     async def _greet(self, start: Mapping[str, Any], patience: float) -> None:
-        await self._send(start)
+        await self._send(frames.encode(start))
         try:
             async with asyncio.timeout(patience):
                 await self._ready
         except TimeoutError as error:
             raise WorkerUnavailable(reason=f"it was not ready after {patience:g} seconds") from error
 
-    async def _send(self, message: Mapping[str, Any]) -> None:
+    async def _send(self, frame: bytes) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(frames.encode(message))
+            self._process.stdin.write(frame)
             await self._process.stdin.drain()
         except ConnectionError:
             pass  # it died; whoever reads its frames says so

@@ -63,7 +63,8 @@ class WorkerPool:
     """At most `maximum` worker processes, `warm` of them started ahead and kept; the others end after `idle_seconds`.
 
     Who finds all of them busy waits, first come first served. Everything ends with the context, also with the
-    process by whatever signal. Modules' globals live per worker and must not be relied on.
+    process by whatever signal. Workers have the server's environment, folder and `sys.path`. Modules' globals live per
+    worker and must not be relied on.
     """
 
     def __init__(

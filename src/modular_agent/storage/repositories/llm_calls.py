@@ -6,10 +6,12 @@ from typing import Any, Final
 from modular_agent.events import SessionRef
 from modular_agent.storage.models import llm_calls
 from modular_agent.storage.readers import Readers
+from modular_agent.storage.sql import column_list
 from modular_agent.storage.unit_of_work import Conflict, UnitOfWork
 
 __all__ = ["LlmCallRepository", "LlmCallRow", "ModelUsage", "put_llm_call"]
 
+_COLUMNS: Final = column_list(llm_calls)
 _SUMS: Final = (
     "model, count(*), sum(error_kind IS NOT NULL), sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens),"
     " sum(cache_write_tokens), sum(reasoning_tokens), coalesce(sum(cost_nano), 0),"
@@ -88,6 +90,13 @@ class LlmCallRepository:
             f"SELECT {_SUMS} FROM llm_calls WHERE session_n = ? GROUP BY model ORDER BY model", (session.n,)
         )
         return [ModelUsage(*row) for row in rows]
+
+    async def calls_of_run(self, session: SessionRef, run_id: str) -> list[LlmCallRow]:
+        """A run's calls, oldest first."""
+        rows = await self._readers.query(
+            f"SELECT {_COLUMNS} FROM llm_calls WHERE session_n = ? AND run_id = ? ORDER BY ts", (session.n, run_id)
+        )
+        return [LlmCallRow(*row) for row in rows]
 
     async def usage_of_run(self, session: SessionRef, run_id: str) -> list[ModelUsage]:
         """A run's usage by model, in the order of their names."""

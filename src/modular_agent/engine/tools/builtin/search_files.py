@@ -18,6 +18,7 @@ from modular_agent.engine.tools.port import ToolContext
 __all__ = ["SearchFilesOptions", "search_files"]
 
 DESCRIPTION: Final = "Finds files by a name pattern, and with `text` the lines in them that contain it."
+SEEN_PER_READ: Final = 20  # names looked at for each file that may be read
 LINE: Final = 300  # characters shown of a line
 PARAMETERS: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -61,6 +62,7 @@ class _Search:
     arguments: Mapping[str, Any]
     stopped: Callable[[], bool]
     read: int = 0
+    seen: int = 0
 
     def answer(self) -> str:
         found: list[str] = []
@@ -68,7 +70,7 @@ class _Search:
             if len(found) == self.options.max_results:
                 return "\n".join([*found, f"[The first {len(found)}; there are more.]"])
             found.append(hit)
-        cut = [f"[Only the first {self.read} files were looked at.]"] if self.read >= self.options.max_files else []
+        cut = ["[There are more files than are looked at: name a narrower glob.]"] if self._is_enough() else []
         return "\n".join([*(found or ["Nothing was found."]), *cut])
 
     def _hits(self) -> Iterator[str]:
@@ -83,14 +85,22 @@ class _Search:
         glob = self.arguments.get("glob") or "*"
         matches = re.compile(fnmatch.translate(glob.removeprefix("./").removeprefix("**/"))).match
         for place, folders, files in os.walk(self.folder.root):
+            if self.stopped():
+                return
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(files):
-                if self.read >= self.options.max_files or self.stopped():
+                self.seen += 1
+                if self._is_enough():
                     return
                 path = (Path(place) / name).relative_to(self.folder.root).as_posix()
                 if not name.startswith(".") and (matches(path) or ("/" not in glob and matches(name))):
                     self.read += 1
                     yield path
+
+    def _is_enough(self) -> bool:
+        return (
+            self.stopped() or self.read >= self.options.max_files or self.seen > SEEN_PER_READ * self.options.max_files
+        )
 
     def _lines(self, path: str, text: str) -> Iterator[str]:
         try:

@@ -1,0 +1,330 @@
+"""The engine's port for what must be durable, on the database: facts become units of work."""
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from modular_agent.engine.channels import Segment
+from modular_agent.engine.store import (
+    CheckpointRow,
+    EffectIntent,
+    EffectState,
+    Facts,
+    InboxMessage,
+    LogItem,
+    ModelCall,
+    RunChange,
+    RunKey,
+    StoredCheckpoint,
+    WriteRow,
+)
+from modular_agent.events import Record, RecordType, SessionRef
+from modular_agent.kit.clock import Clock
+from modular_agent.storage import models as tables
+from modular_agent.storage.database import Database
+from modular_agent.storage.records import RecordFilter
+from modular_agent.storage.repositories import checkpoint_pruning as pruning
+from modular_agent.storage.repositories import checkpoints as stored
+from modular_agent.storage.repositories import runs as run_rows
+from modular_agent.storage.repositories.effects import NewEffect, record_intent
+from modular_agent.storage.repositories.errors import ErrorRow, put_error
+from modular_agent.storage.repositories.interrupts import open_interrupt
+from modular_agent.storage.repositories.llm_calls import LlmCallRepository, LlmCallRow, put_llm_call
+from modular_agent.storage.repositories.sessions import SessionRepository
+from modular_agent.storage.unit_of_work import Conflict, Counters, Fence, UnitOfWork, in_order
+
+__all__ = ["DatabaseRunStore"]
+
+Step = Callable[[sqlite3.Connection], object]
+
+
+class DatabaseRunStore:
+    """Implements the engine's `RunStore`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._writer = database.writer
+        self._clock = clock
+        self._checkpoints = stored.CheckpointRepository(database.readers)
+        self._sessions = SessionRepository(database.readers)
+        self._calls = LlmCallRepository(database.readers)
+        self._runs = run_rows.RunRepository(database.readers)
+
+    # -- facts -------------------------------------------------------------------------------------------------
+
+    def unit(self, run: RunKey, facts: Facts) -> UnitOfWork[Any]:
+        """The unit of work that makes facts of a run durable, fenced by its epoch."""
+        unit: UnitOfWork[Any] = UnitOfWork(fences=[Fence(run.run_id, run.epoch)])
+        self.add_facts(unit, run, facts)
+        return unit
+
+    def add_facts(self, unit: UnitOfWork[Any], run: RunKey, facts: Facts) -> None:
+        """Adds facts to a unit; a unit with a `then` of its own must not be given facts that need one."""
+        now = self._clock.now_us()
+        counters = Counters()
+        for record in facts.records:
+            unit.record(run.session, record)
+            _count(counters, record)
+            if record.record_type is RecordType.ERROR:
+                put_error(unit, _error_row(run.session, record, now))
+        for call in facts.calls:
+            put_llm_call(unit, _call_row(run, call, now))
+            _count_call(counters, call)
+        for effect in facts.effects:
+            values = (effect.status, 1, effect.began_at, now, effect.result)
+            unit.insert(tables.effects, (*_intent_values(run, effect.intent), *values), conflict=Conflict.REPLACE)
+        for question in facts.questions:
+            open_interrupt(
+                unit,
+                interrupt_id=question.interrupt_id,
+                session=run.session,
+                run_id=run.run_id,
+                node=question.node,
+                graph_id=question.graph_id,
+                kind=question.kind,
+                question=question.question,
+                now_us=now,
+                form=None if question.form is None else dict(question.form),
+                due_at=question.due_at,
+            )
+        if any(getattr(counters, name) for name in Counters.__slots__):
+            unit.count(run.session, counters)
+        steps = _rare_steps(run, facts)
+        if steps:
+            unit.then = in_order(*steps)
+
+    def commit(self, run: RunKey, facts: Facts) -> Awaitable[object]:
+        return self._writer.submit(self.unit(run, facts))
+
+    def change(self, run: RunKey, change: RunChange, facts: Facts) -> Awaitable[int]:
+        unit: UnitOfWork[Any] = UnitOfWork()
+        self.add_facts(unit, run, facts)
+        step = run_rows.transition_run(
+            run.run_id,
+            change.status,
+            now_us=self._clock.now_us(),
+            expected_epoch=run.epoch,
+            raise_epoch=change.raise_epoch,
+            change=run_rows.RunChange(
+                result=run_rows.KEEP if change.result is None else change.result,
+                error=run_rows.KEEP if change.error is None else change.error,
+                current_node=run_rows.KEEP if change.current_node is None else change.current_node,
+                active_us=change.active_us,
+            ),
+        )
+        unit.first = step  # a refused change must refuse its records too
+        return self._changed(self._writer.submit(unit), run.epoch + int(change.raise_epoch))
+
+    @staticmethod
+    async def _changed(committed: Awaitable[object], epoch: int) -> int:
+        await committed
+        return epoch
+
+    # -- checkpoints -------------------------------------------------------------------------------------------
+
+    async def session(self, thread_id: str) -> SessionRef | None:
+        return await self._sessions.ref(thread_id)
+
+    def put_checkpoint(
+        self, session: SessionRef, run: RunKey | None, row: CheckpointRow, items: Sequence[LogItem]
+    ) -> Awaitable[object]:
+        unit: UnitOfWork[Any] = UnitOfWork(fences=[Fence(run.run_id, run.epoch)] if run else [])
+        stored.put_checkpoint(
+            unit,
+            stored.CheckpointRow(
+                *(session.n, row.ns, row.checkpoint_id, row.parent_id, row.root_id, row.run_id, row.step),
+                *(row.source, self._clock.now_us(), None, row.type, row.checkpoint, row.metadata),
+            ),
+        )
+        for item in items:
+            unit.insert(tables.log_items, (session.n, *item), conflict=Conflict.REPLACE)
+        return self._writer.submit(unit)
+
+    def put_writes(
+        self,
+        session: SessionRef,
+        run: RunKey | None,
+        ns: str,
+        checkpoint_id: str,
+        rows: Sequence[WriteRow],
+        *,
+        replace: bool,
+        facts: Facts,
+    ) -> Awaitable[object]:
+        unit = self.unit(run, facts) if run else UnitOfWork[Any]()
+        conflict = Conflict.REPLACE if replace else Conflict.IGNORE
+        for row in rows:
+            values = (session.n, ns, checkpoint_id, *row)
+            unit.insert(tables.checkpoint_writes, values, conflict=conflict)
+        return self._writer.submit(unit)
+
+    async def checkpoint(self, session: SessionRef, ns: str, checkpoint_id: str | None) -> StoredCheckpoint | None:
+        found = await self._checkpoints.load(session, ns=ns, checkpoint_id=checkpoint_id)
+        return None if found is None else _stored(found)
+
+    async def checkpoints(
+        self, session: SessionRef, ns: str | None, *, before: str | None, limit: int | None
+    ) -> Sequence[StoredCheckpoint]:
+        found = await self._checkpoints.page(session, ns=ns, before=before, limit=limit)
+        return [_stored(each) for each in found]
+
+    async def log_items(
+        self, session: SessionRef, segments: Sequence[Segment]
+    ) -> Sequence[tuple[Sequence[bytes], bool]]:
+        items = await self._checkpoints.log_items(session, segments)
+        lengths = await self._checkpoints.segment_lengths(session, [name for name, _ in segments])
+        parts: list[tuple[Sequence[bytes], bool]] = []
+        for name, length in segments:
+            parts.append((items[:length], lengths.get(name, 0) > length))
+            items = items[length:]
+        return parts
+
+    async def delete_checkpoints(self, session: SessionRef) -> None:
+        await self._writer.commit(UnitOfWork(then=pruning.delete_checkpoints(session)))
+
+    async def delete_run_checkpoints(self, run_ids: Sequence[str]) -> None:
+        await self._writer.commit(UnitOfWork(then=pruning.delete_checkpoints_of_runs(run_ids)))
+
+    async def copy_checkpoints(self, source: SessionRef, target: SessionRef) -> None:
+        await self._writer.commit(UnitOfWork(then=pruning.copy_checkpoints(source, target)))
+
+    async def prune_checkpoints(self, session: SessionRef, *, keep: int) -> None:
+        step: Step = pruning.delete_checkpoints(session) if keep == 0 else pruning.prune_to_newest(session)
+        await self._writer.commit(UnitOfWork(then=step))
+
+    # -- effects, inbox and what a run has used ----------------------------------------------------------------
+
+    def enter(self, run: RunKey, intent: EffectIntent, record: Record) -> Awaitable[object]:
+        unit = self.unit(run, Facts(records=[record]))
+        values = (*_intent_values(run, intent), "intent", 1, self._clock.now_us(), None, None)
+        unit.insert(tables.effects, values, conflict=Conflict.REPLACE)
+        return self._writer.submit(unit)
+
+    async def intend(self, run: RunKey, intent: EffectIntent, record: Record) -> EffectState | None:
+        known = await self._known(run, intent)
+        if known is not None:
+            return known
+        unit = self.unit(run, Facts(records=[record]))
+        unit.then = record_intent(
+            NewEffect(
+                session=run.session,
+                tool_call_id=intent.tool_call_id,
+                run_id=run.run_id,
+                node=intent.node,
+                tool_name=intent.tool_name,
+                effect=intent.effect,
+                idempotency_key=intent.idempotency_key,
+                now_us=self._clock.now_us(),
+            )
+        )
+        await self._writer.commit(unit)
+        return None
+
+    async def _known(self, run: RunKey, intent: EffectIntent) -> EffectState | None:
+        rows = await self._database.readers.query(
+            "SELECT status, attempts, result FROM effects WHERE session_n = ? AND tool_call_id = ?",
+            (run.session.n, intent.tool_call_id),
+        )
+        return EffectState(status=rows[0][0], attempts=rows[0][1], result=rows[0][2]) if rows else None
+
+    async def inbox(self, run: RunKey) -> Sequence[InboxMessage]:
+        return [InboxMessage(row.inbox_id, row.message) for row in await self._runs.inbox(run.session)]
+
+    async def spent(self, run: RunKey) -> Sequence[ModelCall]:
+        return [_model_call(row) for row in await self._calls.calls_of_run(run.session, run.run_id)]
+
+    async def steps(self, run: RunKey) -> Sequence[Mapping[str, Any]]:
+        chosen = RecordFilter(types=(RecordType.STEP,), run_id=run.run_id)
+        page = await self._database.records.page(run.session, chosen, limit=1_000_000)
+        return [orjson.loads(record.line) for record in page.records]
+
+
+def _rare_steps(run: RunKey, facts: Facts) -> list[Step]:
+    steps: list[Step] = []
+    if facts.inbox_taken:
+        steps.append(run_rows.take_inbox(run.session, inbox_ids=facts.inbox_taken))
+    if facts.clears_pending:
+        steps.append(run_rows.change_run(run.run_id, run_rows.RunChange(pending=None)))
+    return steps
+
+
+def _count(counters: Counters, record: Record) -> None:
+    if record.record_type is RecordType.MESSAGE:
+        counters.messages += 1
+    elif record.record_type is RecordType.TOOL_CALL:
+        counters.tool_calls += record.fields["phase"] == "result"
+    elif record.record_type is RecordType.ERROR:
+        counters.errors += 1
+
+
+def _count_call(counters: Counters, call: ModelCall) -> None:
+    counters.prompt_tokens += call.prompt_tokens
+    counters.completion_tokens += call.completion_tokens
+    counters.cached_tokens += call.cached_tokens
+    counters.reasoning_tokens += call.reasoning_tokens
+    if call.cost_nano is None:
+        counters.unpriced_tokens += call.prompt_tokens + call.completion_tokens
+    else:
+        counters.cost_nano += call.cost_nano
+
+
+def _error_row(session: SessionRef, record: Record, now: int) -> ErrorRow:
+    fields = record.fields
+    return ErrorRow(
+        *(fields["error_id"], session.n, record.run_id, record.node, now, fields["error_type"]),
+        *(fields["error_message"], fields["severity"], fields["fingerprint"]),
+    )
+
+
+def _call_row(run: RunKey, call: ModelCall, now: int) -> LlmCallRow:
+    return LlmCallRow(
+        *(call.call_id, run.session.n, run.run_id, now, call.workflow_id, call.node, call.provider, call.model),
+        *(call.duration_us, call.first_token_us, call.prompt_tokens, call.completion_tokens, call.cached_tokens),
+        *(call.cache_write_tokens, call.reasoning_tokens, call.cost_nano, call.price_source, call.error_kind),
+    )
+
+
+def _model_call(row: LlmCallRow) -> ModelCall:
+    return ModelCall(
+        call_id=row.call_id,
+        workflow_id=row.workflow_id,
+        node=row.node,
+        provider=row.provider,
+        model=row.model,
+        duration_us=row.duration_us,
+        first_token_us=row.first_token_us,
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        cached_tokens=row.cached_tokens,
+        cache_write_tokens=row.cache_write_tokens,
+        reasoning_tokens=row.reasoning_tokens,
+        cost_nano=row.cost_nano,
+        price_source=row.price_source,
+        error_kind=row.error_kind,
+    )
+
+
+def _intent_values(run: RunKey, intent: EffectIntent) -> tuple[Any, ...]:
+    place = (run.session.n, intent.tool_call_id, run.run_id, intent.node)
+    return (*place, intent.tool_name, intent.effect, intent.idempotency_key)
+
+
+def _stored(found: stored.StoredCheckpoint) -> StoredCheckpoint:
+    row = found.row
+    return StoredCheckpoint(
+        CheckpointRow(
+            ns=row.ns,
+            checkpoint_id=row.checkpoint_id,
+            parent_id=row.parent_id,
+            root_id=row.root_id,
+            run_id=row.run_id,
+            step=row.step,
+            source=row.source,
+            type=row.type,
+            checkpoint=row.checkpoint,
+            metadata=row.metadata,
+        ),
+        [WriteRow(w.task_id, w.idx, w.task_path, w.channel, w.type, w.value) for w in found.writes],
+    )
