@@ -76,6 +76,13 @@ async def test_keys_are_in_no_text_of_an_error(caller, key: str) -> None:
     assert not any(key in text for text in texts)
 
 
+async def test_keys_in_configured_headers_are_in_no_text_of_an_error(caller) -> None:
+    body = orjson.dumps({"error": {"message": "gateway token tok_0123456789abcd is refused, version 2 is needed"}})
+    canned = Canned(parts=[body], status=403, content_type="application/json")
+    error = await failure(caller, canned, headers={"gateway-token": "tok_0123456789abcd", "version": "2"})
+    assert error.detail == "gateway token *** is refused, version 2 is needed"
+
+
 @pytest.mark.parametrize(
     ("canned", "reason", "retryable"),
     [

@@ -83,7 +83,7 @@ class AnthropicModel:
             provider="anthropic",
             model=model,
             clock=clock or SystemClock(),
-            secrets=tuple(filter(None, (key, *(headers or {}).values()))),
+            key=key,
             connect_timeout=connect_timeout,
         )
 

@@ -1,7 +1,7 @@
 """One address of a provider: posts JSON, hands on what streams back, and turns every failure into a `ProviderError`."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
@@ -19,6 +19,7 @@ from modular_agent.kit.clock import Clock
 __all__ = ["Answer", "Endpoint"]
 
 MAX_ERROR_BODY: Final = 64 * 1024
+MIN_SECRET: Final = 12
 MAX_DOCUMENT: Final = 64 * 1024 * 1024
 LINGER: Final = 0.05
 """Seconds to wait for the end of a body whose last event has come: a connection is kept only if its body was read."""
@@ -41,7 +42,8 @@ class Answer(Protocol):
 class Endpoint:
     """One URL of a provider with its headers, called over a shared session (which it does not own).
 
-    `connect_timeout` is in seconds and is for the connection alone. `secrets` are kept out of every error text.
+    `connect_timeout` is in seconds and is for the connection alone. `key` and the longer values of `headers` are kept
+    out of every error text.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class Endpoint:
         provider: str,
         model: str,
         clock: Clock,
-        secrets: Iterable[str] = (),
+        key: str | None = None,
         connect_timeout: float = 10.0,
     ) -> None:
         self._session = session
@@ -70,7 +72,8 @@ class Endpoint:
         self._provider = provider
         self._model = model
         self._clock = clock
-        self._secrets = tuple(secrets)
+        # Configured headers may hold keys too; a short value is none, and would blot out innocent text.
+        self._secrets = tuple(filter(None, (key, *(value for value in headers.values() if len(value) >= MIN_SECRET))))
         self._connect_timeout = connect_timeout
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
 

@@ -103,7 +103,7 @@ class OpenAIModel:
             provider=provider,
             model=model,
             clock=clock or SystemClock(),
-            secrets=tuple(filter(None, (key, *(headers or {}).values()))),
+            key=key,
             connect_timeout=connect_timeout,
         )
 
