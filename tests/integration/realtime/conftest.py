@@ -1,12 +1,12 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from integration.realtime.socket_server import SocketServer
-from unit.realtime.memory_log import MemoryLog
 
+from integration.realtime.socket_server import SocketServer
 from modular_agent.kit.clock import SystemClock
 from modular_agent.realtime.connections import Connections
 from modular_agent.realtime.hub import Hub, HubLimits
+from unit.realtime.memory_log import MemoryLog
 
 
 @pytest.fixture
@@ -23,6 +23,8 @@ async def hub(log: MemoryLog) -> AsyncIterator[Hub]:
 
 @pytest.fixture
 async def server(hub: Hub, log: MemoryLog) -> AsyncIterator[SocketServer]:
-    async with Connections(clock=SystemClock(), tick=0.02, flush_timeout=1.0) as connections:
-        async with SocketServer(hub, log, connections) as server:
-            yield server
+    async with (
+        Connections(clock=SystemClock(), tick=0.02, flush_timeout=1.0) as connections,
+        SocketServer(hub, log, connections) as server,
+    ):
+        yield server

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import orjson
-from unit.realtime.memory_log import MemoryLog, NoSuchSession
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -22,6 +21,7 @@ from modular_agent.realtime.errors import Disconnected
 from modular_agent.realtime.hub import Hub
 from modular_agent.realtime.ports import Control, Query
 from modular_agent.realtime.websocket import Connection, ConnectionLimits
+from unit.realtime.memory_log import MemoryLog, NoSuchSession
 
 
 class Socket:

@@ -7,11 +7,11 @@ import time
 from dataclasses import replace
 
 import pytest
-from integration.realtime.socket_server import Client, SocketServer
-from unit.realtime.memory_log import MemoryLog
 
+from integration.realtime.socket_server import Client, SocketServer
 from modular_agent.realtime.hub import Hub
 from modular_agent.realtime.websocket import ConnectionLimits
+from unit.realtime.memory_log import MemoryLog
 
 FILLER = "x" * 2_000
 
@@ -54,7 +54,7 @@ async def test_a_client_that_stops_reading_is_closed_and_holds_up_nobody(
             while len(stalling.connections) > 1:
                 await asyncio.sleep(0.02)
         assert 0.3 < time.monotonic() - began < 4
-        assert hub._topics[session.n].subscribers == 1  # noqa: SLF001
+        assert hub._topics[session.n].subscribers == 1
         assert (await keen.ask("ping"))["type"] == "pong"
 
 
@@ -88,8 +88,8 @@ async def test_what_is_waiting_for_a_deaf_client_does_not_grow(
 
         talker = asyncio.ensure_future(babble())
         await asyncio.sleep(0.5)
-        [connection] = stalling.connections._all  # noqa: SLF001
-        assert connection._outbox._bytes < 11_000  # noqa: SLF001
+        [connection] = stalling.connections._all
+        assert connection._outbox._bytes < 11_000
         assert not talker.done()  # the server has stopped reading, so that the client cannot send any more
         talker.cancel()
         await asyncio.gather(talker, return_exceptions=True)

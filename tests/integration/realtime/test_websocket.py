@@ -4,13 +4,13 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from integration.realtime.socket_server import SocketServer
-from unit.realtime.memory_log import MemoryLog, delta
 
+from integration.realtime.socket_server import SocketServer
 from modular_agent.events import RecordType
 from modular_agent.kit.clock import SystemClock
 from modular_agent.realtime.connections import Connections
 from modular_agent.realtime.hub import Hub
+from unit.realtime.memory_log import MemoryLog, delta
 
 
 async def test_a_subscription_is_answered_with_the_last_seq_then_replays_then_is_live(
@@ -245,17 +245,16 @@ async def test_of_many_racing_connections_of_one_client_exactly_the_last_stays(s
 
 async def test_shutdown_sends_what_there_is_and_closes_with_1001(hub: Hub, log: MemoryLog) -> None:
     session = log.session()
-    async with Connections(clock=SystemClock()) as connections:
-        async with SocketServer(hub, log, connections) as server:
-            async with server.client() as client:
-                await client.ask("subscribe", session_id=session.session_id)
-                hub.publish(log.append_many(session, 500))
-                await connections.__aexit__(None, None, None)
-                assert [event["seq"] for event in await client.hear_until(500)] == list(range(1, 501))
-                assert await client.closed() == 1001
-                assert len(connections) == 0
-            async with server.client() as late:
-                assert await late.closed() == 1001
+    async with Connections(clock=SystemClock()) as connections, SocketServer(hub, log, connections) as server:
+        async with server.client() as client:
+            await client.ask("subscribe", session_id=session.session_id)
+            hub.publish(log.append_many(session, 500))
+            await connections.__aexit__(None, None, None)
+            assert [event["seq"] for event in await client.hear_until(500)] == list(range(1, 501))
+            assert await client.closed() == 1001
+            assert len(connections) == 0
+        async with server.client() as late:
+            assert await late.closed() == 1001
 
 
 async def test_a_stale_cursor_is_answered_then_reset(server: SocketServer, log: MemoryLog) -> None:

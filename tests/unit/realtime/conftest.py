@@ -1,10 +1,10 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from unit.realtime.memory_log import MemoryLog
 
 from modular_agent.kit.clock import SystemClock
 from modular_agent.realtime.hub import Hub, HubLimits
+from unit.realtime.memory_log import MemoryLog
 
 
 @pytest.fixture

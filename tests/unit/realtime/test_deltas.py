@@ -2,11 +2,10 @@
 
 import asyncio
 
-from unit.realtime.memory_log import MemoryLog, data, delta
-
 from modular_agent.events import RecordType
 from modular_agent.kit.clock import SystemClock
 from modular_agent.realtime.hub import Hub, HubLimits
+from unit.realtime.memory_log import MemoryLog, data, delta
 
 
 async def test_deltas_follow_one_another_by_offset(hub: Hub, log: MemoryLog) -> None:
@@ -167,23 +166,25 @@ async def test_a_hole_between_deltas_shows_in_the_offset(hub: Hub, log: MemoryLo
 
 async def test_deltas_that_come_quickly_are_gathered_but_the_first_is_not_held_back(log: MemoryLog) -> None:
     session = log.session()
-    async with Hub(log, tenants=log, clock=SystemClock(), limits=HubLimits(delta_interval=0.05)) as hub:
-        async with hub.subscribe(session, after_seq=0) as subscription:
-            reader = asyncio.ensure_future(subscription.next_batch())
-            await asyncio.sleep(0.01)
-            hub.delta(delta(session, "a", 0))
-            [first] = await asyncio.wait_for(reader, 0.03)
-            assert data(first)["text"] == "a"
-            reader = asyncio.ensure_future(subscription.next_batch())
+    async with (
+        Hub(log, tenants=log, clock=SystemClock(), limits=HubLimits(delta_interval=0.05)) as hub,
+        hub.subscribe(session, after_seq=0) as subscription,
+    ):
+        reader = asyncio.ensure_future(subscription.next_batch())
+        await asyncio.sleep(0.01)
+        hub.delta(delta(session, "a", 0))
+        [first] = await asyncio.wait_for(reader, 0.03)
+        assert data(first)["text"] == "a"
+        reader = asyncio.ensure_future(subscription.next_batch())
+        await asyncio.sleep(0.001)
+        for offset in range(1, 20):
+            hub.delta(delta(session, "b", offset))
             await asyncio.sleep(0.001)
-            for offset in range(1, 20):
-                hub.delta(delta(session, "b", offset))
-                await asyncio.sleep(0.001)
-            [second] = await asyncio.wait_for(reader, 1)
-            assert len(data(second)["text"]) > 5
-            reader = asyncio.ensure_future(subscription.next_batch())
-            hub.publish(log.append_many(session, 1))  # a record is never held back
-            assert "log" in [event.type for event in await asyncio.wait_for(reader, 0.03)]
+        [second] = await asyncio.wait_for(reader, 1)
+        assert len(data(second)["text"]) > 5
+        reader = asyncio.ensure_future(subscription.next_batch())
+        hub.publish(log.append_many(session, 1))  # a record is never held back
+        assert "log" in [event.type for event in await asyncio.wait_for(reader, 0.03)]
 
 
 async def test_subscribers_at_the_same_place_share_one_encoded_delta(hub: Hub, log: MemoryLog) -> None:

@@ -4,7 +4,6 @@ import asyncio
 
 import orjson
 import pytest
-from unit.realtime.memory_log import MemoryLog, NoSuchSession, data
 
 from modular_agent.events import RecordType, SessionRef
 from modular_agent.kit.clock import SystemClock
@@ -14,6 +13,7 @@ from modular_agent.realtime.hub import Hub, HubLimits
 from modular_agent.realtime.ports import Head
 from modular_agent.realtime.subscription import SessionSubscription
 from modular_agent.realtime.topic import Ending
+from unit.realtime.memory_log import MemoryLog, NoSuchSession, data
 
 
 async def collect(subscription: SessionSubscription, upto: int) -> list[Event]:
@@ -184,7 +184,7 @@ async def test_an_unknown_session_is_refused_and_leaves_nothing_behind(hub: Hub,
     with pytest.raises(NoSuchSession):
         async with hub.subscribe(SessionRef(99, "react-none"), after_seq=0):
             pass
-    assert not any(topic.subscribers for topic in hub._topics.values())  # noqa: SLF001
+    assert not any(topic.subscribers for topic in hub._topics.values())
 
 
 async def test_closing_the_hub_ends_waiting_readers(log: MemoryLog) -> None:
@@ -202,13 +202,15 @@ async def test_closing_the_hub_ends_waiting_readers(log: MemoryLog) -> None:
 async def test_a_log_that_does_not_answer_is_reported_in_time(log: MemoryLog) -> None:
     session = log.session()
     log.append_many(session, 3)
-    async with Hub(log, tenants=log, clock=SystemClock(), limits=HubLimits(log_timeout=0.05)) as hub:
-        async with hub.subscribe(session, after_seq=0) as subscription:
-            log.gate.clear()
-            with pytest.raises(LogUnavailable):
-                await subscription.next_batch()
-            log.gate.set()
-            assert [event.seq for event in await collect(subscription, 3)] == [1, 2, 3]
+    async with (
+        Hub(log, tenants=log, clock=SystemClock(), limits=HubLimits(log_timeout=0.05)) as hub,
+        hub.subscribe(session, after_seq=0) as subscription,
+    ):
+        log.gate.clear()
+        with pytest.raises(LogUnavailable):
+            await subscription.next_batch()
+        log.gate.set()
+        assert [event.seq for event in await collect(subscription, 3)] == [1, 2, 3]
 
 
 async def test_a_timeout_answers_empty_and_a_later_event_is_not_lost(hub: Hub, log: MemoryLog) -> None:
@@ -242,10 +244,10 @@ async def test_memory_stays_within_its_bounds_and_nobody_loses_an_event(log: Mem
         for _ in range(50):
             for session in watched:
                 hub.publish(log.append_many(session, 4))
-        held = sum(topic.ring.size for topic in hub._topics.values())  # noqa: SLF001
-        assert held == hub._bytes  # noqa: SLF001
+        held = sum(topic.ring.size for topic in hub._topics.values())
+        assert held == hub._bytes
         assert held < 110_000
-        assert len(hub._topics) <= 60  # noqa: SLF001
+        assert len(hub._topics) <= 60
         for subscription in subscriptions:
             assert [event.seq for event in await collect(subscription, 200)] == list(range(1, 201))
             subscription.close()
@@ -266,5 +268,5 @@ async def test_subscribing_and_leaving_while_events_are_published_disturbs_nobod
             await asyncio.sleep(0)
         await asyncio.gather(*guests)
         assert [event.seq for event in await collect(faithful, 200)] == list(range(1, 201))
-    assert hub._topics[session.n].subscribers == 0  # noqa: SLF001
-    assert not hub._topics[session.n].waiting  # noqa: SLF001
+    assert hub._topics[session.n].subscribers == 0
+    assert not hub._topics[session.n].waiting

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-from unit.realtime.memory_log import MemoryLog, data, delta
 
 from modular_agent.events import CommittedRecord, RecordType
 from modular_agent.kit.clock import SystemClock
 from modular_agent.realtime.event import Event
 from modular_agent.realtime.hub import Hub, HubLimits
 from modular_agent.realtime.subscription import SessionSubscription
+from unit.realtime.memory_log import MemoryLog, data, delta
 
 PIECES = ["a", "bc", "def", "你好", " ", "x" * 40]
 

@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from unit.realtime.memory_log import MemoryLog, data, delta
-
 from modular_agent.events import RecordType
 from modular_agent.kit.clock import SystemClock
 from modular_agent.realtime.hub import Hub, HubLimits
 from modular_agent.realtime.metrics import MetricsPublisher
+from unit.realtime.memory_log import MemoryLog, data, delta
 
 
 async def test_a_watcher_sees_all_sessions_of_its_tenant_and_of_no_other(hub: Hub, log: MemoryLog) -> None:
@@ -62,35 +61,37 @@ async def test_deltas_come_only_to_those_who_name_them(hub: Hub, log: MemoryLog)
 async def test_a_laggard_is_told_what_it_lost_and_goes_on(log: MemoryLog) -> None:
     one, two = log.session(1), log.session(2)
     limits = HubLimits(feed_events=10)
-    async with Hub(log, tenants=log, clock=SystemClock(), limits=limits) as hub:
-        async with (
-            hub.watch("acme", types=["error_event", "log"]) as watcher,
-            hub.watch("acme", types=["log"]) as other,
-        ):
-            hub.publish([*log.append_many(one, 5), *log.append_many(two, 1)])
-            await asyncio.sleep(0.01)
-            assert len(await watcher.next_batch(timeout=1)) == 6
-            hub.publish([log.append(one, RecordType.ERROR, error_id="e1"), *log.append_many(one, 14)])
-            [marker, *rest] = await watcher.next_batch(timeout=1)
-            assert marker.type == "lagged"
-            assert data(marker) == {"lost": 5, "last_seq": {one.session_id: 10}}
-            assert [event.seq for event in rest] == list(range(11, 21))
-            [marker, *rest] = await other.next_batch(timeout=1)
-            assert data(marker)["lost"] == 10  # 6 and 4: not the error, which it did not ask for
-            assert data(marker)["last_seq"] == {one.session_id: 10, two.session_id: 1}
+    async with (
+        Hub(log, tenants=log, clock=SystemClock(), limits=limits) as hub,
+        hub.watch("acme", types=["error_event", "log"]) as watcher,
+        hub.watch("acme", types=["log"]) as other,
+    ):
+        hub.publish([*log.append_many(one, 5), *log.append_many(two, 1)])
+        await asyncio.sleep(0.01)
+        assert len(await watcher.next_batch(timeout=1)) == 6
+        hub.publish([log.append(one, RecordType.ERROR, error_id="e1"), *log.append_many(one, 14)])
+        [marker, *rest] = await watcher.next_batch(timeout=1)
+        assert marker.type == "lagged"
+        assert data(marker) == {"lost": 5, "last_seq": {one.session_id: 10}}
+        assert [event.seq for event in rest] == list(range(11, 21))
+        [marker, *rest] = await other.next_batch(timeout=1)
+        assert data(marker)["lost"] == 10  # 6 and 4: not the error, which it did not ask for
+        assert data(marker)["last_seq"] == {one.session_id: 10, two.session_id: 1}
 
 
 async def test_events_beyond_what_may_wait_for_a_tenant_are_counted_as_lost(log: MemoryLog) -> None:
     session = log.session()
-    async with Hub(log, tenants=log, clock=SystemClock(), limits=HubLimits(parked_events=5)) as hub:
-        async with hub.watch("acme") as watcher:
-            log.gate.clear()
-            hub.publish(log.append_many(session, 12))
-            await asyncio.sleep(0.01)
-            log.gate.set()
-            seen = await watcher.next_batch(timeout=1)
-            assert [event.seq for event in seen] == [1, 2, 3, 4, 5, None]
-            assert data(seen[-1]) == {"lost": 7, "last_seq": {session.session_id: 12}}
+    async with (
+        Hub(log, tenants=log, clock=SystemClock(), limits=HubLimits(parked_events=5)) as hub,
+        hub.watch("acme") as watcher,
+    ):
+        log.gate.clear()
+        hub.publish(log.append_many(session, 12))
+        await asyncio.sleep(0.01)
+        log.gate.set()
+        seen = await watcher.next_batch(timeout=1)
+        assert [event.seq for event in seen] == [1, 2, 3, 4, 5, None]
+        assert data(seen[-1]) == {"lost": 7, "last_seq": {session.session_id: 12}}
 
 
 async def test_a_deleted_session_is_told_to_watchers(hub: Hub, log: MemoryLog) -> None:
@@ -141,8 +142,10 @@ async def test_metrics_are_sampled_only_while_somebody_is_subscribed_to_them(hub
 async def test_a_failed_sample_does_not_end_the_metrics(hub: Hub) -> None:
     source = CountingSource()
     source.fail = True
-    async with MetricsPublisher(hub.live, source, clock=SystemClock(), interval=0.02):
-        async with hub.watch("acme", types=["performance_metrics"]) as watcher:
-            assert await watcher.next_batch(timeout=0.05) == []
-            source.fail = False
-            assert [event.type for event in await watcher.next_batch(timeout=1)] == ["performance_metrics"]
+    async with (
+        MetricsPublisher(hub.live, source, clock=SystemClock(), interval=0.02),
+        hub.watch("acme", types=["performance_metrics"]) as watcher,
+    ):
+        assert await watcher.next_batch(timeout=0.05) == []
+        source.fail = False
+        assert [event.type for event in await watcher.next_batch(timeout=1)] == ["performance_metrics"]

@@ -4,7 +4,6 @@ import asyncio
 
 import orjson
 import pytest
-from unit.realtime.memory_log import MemoryLog, NoSuchSession, delta
 
 from modular_agent.errors import InvalidInput
 from modular_agent.events import RecordType, SessionRef
@@ -13,6 +12,7 @@ from modular_agent.realtime import sse
 from modular_agent.realtime.event import Event
 from modular_agent.realtime.hub import Hub, HubLimits
 from modular_agent.realtime.ports import Head
+from unit.realtime.memory_log import MemoryLog, NoSuchSession, delta
 
 CLOCK = SystemClock()
 
@@ -44,7 +44,7 @@ async def test_a_stream_replays_then_goes_on_live_with_several_events_in_a_chunk
     assert [frame["event"] for frame in frames] == ["log", "message_delta"]
     assert "id" not in frames[1]
     await stream.aclose()
-    assert hub._topics[session.n].subscribers == 0  # noqa: SLF001
+    assert hub._topics[session.n].subscribers == 0
 
 
 async def test_silence_is_broken_by_comments(hub: Hub, log: MemoryLog) -> None:
