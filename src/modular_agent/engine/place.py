@@ -53,8 +53,9 @@ def path_text(path: KeyPath) -> str:
 def closest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that `name` is probably a typo of, or None."""
     known = list(candidates)
-    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if matches:
-        return matches[0]
     folded = {candidate.casefold(): candidate for candidate in known}
-    return folded.get(name.casefold())
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if matches or name.casefold() in folded:
+        return matches[0] if matches else folded[name.casefold()]
+    letters = sorted(name)  # two letters changed places in a short word: difflib finds them too far apart
+    return next((candidate for candidate in known if sorted(candidate) == letters), None)

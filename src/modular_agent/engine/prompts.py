@@ -26,6 +26,7 @@ from modular_agent.errors import AgentError, Kind
 __all__ = ["MAX_OUTPUT", "MAX_ROUNDS", "Prompt", "PromptFailed", "PromptInvalid", "PromptSet"]
 
 MAX_OUTPUT: Final = 1_000_000  # characters
+MAX_PARTS: Final = 200_000  # items of one list or mapping that is written, those of its parts counted each time
 MAX_ROUNDS: Final = 100_000  # numbers that all uses of range() in one rendering give
 
 _NOTHING: Final[Mapping[str, Any]] = {}
@@ -294,7 +295,7 @@ def _bound(*sizes: int) -> None:
 
 
 def _measured_value(value: Any) -> Any:
-    """The value, unless it holds more parts than a prompt has characters: lists of the same lists grow fast."""
+    """The value, unless it holds too many parts: lists of the same lists grow fast."""
     waiting = [value]
     parts = 0
     while waiting:
@@ -303,7 +304,8 @@ def _measured_value(value: Any) -> Any:
             container = cast("dict[Any, Any] | Sequence[Any]", part)
             inner = list(container.values()) if isinstance(container, dict) else container
             parts += len(inner)
-            _bound(parts)
+            if parts > MAX_PARTS:
+                raise SecurityError(f"the value holds more than {MAX_PARTS} parts")
             waiting.extend(inner)
     return value
 

@@ -15,7 +15,7 @@ __all__ = ["MAX_CHARACTERS", "MAX_DEPTH", "MAX_NODES", "Composer"]
 
 MAX_CHARACTERS: Final = 1_000_000
 MAX_DEPTH: Final = 64
-MAX_NODES: Final = 100_000  # values in all, every alias counted as the copy that it stands for
+MAX_NODES: Final = 50_000  # values in all, every alias counted as the copy that it stands for
 
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _SURROGATES = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")

@@ -26,7 +26,8 @@ from modular_agent.errors import Fault
 __all__ = ["Document", "read_document"]
 
 _PREFIX = re.compile(r"(?:[&!][^\s]*\s+)+")
-_ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|\r?\n[ \t]*|.)", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)")
+_CONTINUATION = re.compile(r"(?:\\\r?\n[ \t]*)+")  # in double quotes, a line that goes on: no character at all
 
 
 class Document:
@@ -183,6 +184,8 @@ def _inside(text: str, node: ScalarNode, offset: int) -> Mark:
 def _advance(source: str, position: int, wanted: str, quote: str) -> int:
     if not wanted.isspace():
         position = _skip_space(source, position, quote)
+    elif quote == '"' and (continued := _CONTINUATION.match(source, position)):
+        position = continued.end()
     if quote == '"' and source[position : position + 1] == "\\":
         match = _ESCAPE.match(source, position)
         return match.end() if match else position + 1
@@ -194,9 +197,13 @@ def _advance(source: str, position: int, wanted: str, quote: str) -> int:
 
 
 def _skip_space(source: str, position: int, quote: str) -> int:
-    while source[position : position + 1].isspace() or (quote == '"' and re.match(r"\\\r?\n", source[position:])):
-        position += 1
-    return position
+    while True:
+        if source[position : position + 1].isspace():
+            position += 1
+        elif quote == '"' and (continued := _CONTINUATION.match(source, position)):
+            position = continued.end()
+        else:
+            return position
 
 
 def _shift(start: Mark, passed: str) -> Mark:

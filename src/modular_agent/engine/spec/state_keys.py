@@ -74,7 +74,8 @@ def check_state(spec: WorkflowSpec, report: Report) -> None:
 def _check_reducer(spec: WorkflowSpec, report: Report, key: str, reducer: str) -> None:
     declared: Any = _properties(spec).get(key)
     kind: Any = cast("dict[str, Any]", declared).get("type") if isinstance(declared, dict) else None
-    kinds: list[str] = [kind] if isinstance(kind, str) else [each for each in kind or () if each != "null"]
+    given = [kind] if isinstance(kind, str) else cast("list[Any]", kind) if isinstance(kind, list) else []
+    kinds = [str(each) for each in given if each != "null"]
     fitting = _FITTING.get(reducer)
     if fitting and kinds and not all(each in fitting for each in kinds):
         message = f"the reducer {reducer} needs {' or '.join(fitting)}, and {key} is {' or '.join(kinds)}"
