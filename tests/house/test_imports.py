@@ -10,7 +10,6 @@ import pytest
 CONFINED = {
     "sqlalchemy": ["storage"],
     "alembic": ["storage"],
-    "sqlite3": ["storage"],
     "langgraph": ["engine"],
     "langchain_core": ["engine"],
     "langchain": ["engine"],

@@ -89,6 +89,25 @@ def test_some_calls_are_not_made(package: Any, pattern: str, why: str) -> None:
     assert found == [], why
 
 
+def test_nothing_is_left_to_be_done(package: Any) -> None:
+    marks = re.compile(r"#.*\b(TODO|FIXME|XXX|HACK)\b")
+    assert [str(source.path) for source in package if marks.search(source.text)] == []
+
+
+def test_modules_hold_no_state(package: Any) -> None:
+    """What could be changed at module level is a constant, and says so by its name or its type."""
+    found = [
+        f"{source.path}:{node.lineno}"
+        for source in package
+        for node in source.tree.body
+        if isinstance(node, (ast.Assign, ast.AnnAssign))
+        and isinstance(node.value, (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp))
+        and "__all__" not in ast.unparse(node)
+        and not re.match(r"[A-Z_0-9]+\b|\w+: (Final|Mapping|Sequence)", ast.unparse(node))
+    ]
+    assert found == []
+
+
 def test_public_modules_say_what_they_are_for(package: Any) -> None:
     assert [str(source.path) for source in package if not ast.get_docstring(source.tree)] == []
 

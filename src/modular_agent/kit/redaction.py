@@ -24,6 +24,7 @@ _SUFFIXES: Final = (
 _PATTERNS: Final = re.compile(
     r"""
       (?P<scheme>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{8,}                             # HTTP credentials
+    | (?P<query>[?&](?:(?:access_|auth_)?token|api_?key|key|ticket|secret|password)=)[^\s"'&#]+   # in a query string
     | (?P<pair>["']?\b(?:[\w-]*api[_-]?key|[\w-]*secret(?:[_-]key)?|(?:[\w-]+[_-])?token|passw(?:or)?d|authorization)
         ["']?\s*[=:]\s*["']?)(?!(?:Bearer|Basic)\s)[^\s"'&,;<>(){}\[\]]{6,}                # name=value, "name": "value"
     | (?P<user>://[^\s/:@]*:)[^\s/@]+(?=@)                                                # password in a URL
@@ -86,4 +87,4 @@ class Redactor:
 
 
 def _mask(found: re.Match[str]) -> str:
-    return (found["scheme"] or found["pair"] or found["user"] or "") + MASK
+    return (found["scheme"] or found["query"] or found["pair"] or found["user"] or "") + MASK

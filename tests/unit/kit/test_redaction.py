@@ -30,6 +30,11 @@ def test_what_looks_like_a_credential_is_masked(text: str) -> None:
     assert cleaned.endswith(" after")
 
 
+def test_a_token_in_a_query_string_is_masked_however_short() -> None:
+    line = '("127.0.0.1", 5) - "WebSocket /ws/me?token=t1&after_seq=3" [accepted]'
+    assert Redactor().text(line) == '("127.0.0.1", 5) - "WebSocket /ws/me?token=***&after_seq=3" [accepted]'
+
+
 @pytest.mark.parametrize(
     "text",
     [
