@@ -134,8 +134,21 @@ async def test_redirects_are_followed_and_bounded(site: _Site, fetch: Fetch) -> 
     assert len(site.seen) == 6
 
 
-HOSTS = ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0", "[::1]", "[::ffff:127.0.0.1]",
-         "[::ffff:7f00:1]", "127.0.0.1.", "LOCALHOST", "①②⑦.0.0.1"]  # fmt: skip
+HOSTS = [
+    "localhost",
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0x7f000001",
+    "0177.0.0.1",
+    "0",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "127.0.0.1.",
+    "LOCALHOST",
+    "①②⑦.0.0.1",
+]
 
 
 @pytest.mark.parametrize("host", HOSTS)

@@ -36,7 +36,7 @@ def long(size: int) -> str:
 
 def nothing(): ...
 
-def hang(): 
+def hang():
     while True: pass
 
 async def later(ticket: int, context) -> str:
@@ -57,7 +57,7 @@ async def waits(marker: str):
         await asyncio.sleep(0.05)
         Path(marker).write_text("cleaned up")
 
-def state_in(state): 
+def state_in(state):
     return {"score": state["score"] + 1}
 
 async def async_state(state):

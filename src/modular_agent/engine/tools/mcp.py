@@ -102,6 +102,7 @@ class McpServers:
         self._environ = environ
         self._connect_timeout = connect_timeout
         self._connections: dict[tuple[object, ...], McpConnection] = {}
+        self._closed = False
 
     async def __aenter__(self) -> "McpServers":
         return self
@@ -109,6 +110,7 @@ class McpServers:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closed = True
         connections = list(self._connections.values())
         self._connections.clear()
         await asyncio.gather(*(connection.aclose() for connection in connections))
@@ -136,6 +138,8 @@ class McpServers:
 
     async def _connection(self, name: str, config: McpConfig) -> "McpConnection":
         module = await asyncio.to_thread(importlib.import_module, "modular_agent.engine.tools.mcp_connection")
+        if self._closed:
+            raise McpUnavailable(name=name, reason="the server is shutting down")
         known = self._connections.get(config.server)
         if known is None:
             known = module.McpConnection(

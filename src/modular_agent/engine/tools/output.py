@@ -34,6 +34,9 @@ class OutputLimit:
 
     async def apply(self, outcome: ToolOutcome, context: ToolContext) -> ToolOutcome:
         """`outcome` itself, or its beginning and a note that names the file below `context.files` that holds it all."""
+        if outcome.stack_trace is not None and len(outcome.stack_trace) > self._maximum:
+            # Its end says most; what came before is not worth a file.
+            outcome = dataclasses.replace(outcome, stack_trace="[...] " + outcome.stack_trace[-self._maximum :])
         # A character is at most four bytes, so most outputs need not be encoded to be known to be small enough.
         if len(outcome.content) * 4 <= self._maximum:
             return outcome

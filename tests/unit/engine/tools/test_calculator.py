@@ -2,7 +2,7 @@ import math
 import time
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from modular_agent.engine.tools.builtin.arithmetic import ArithmeticFault, evaluate, written
@@ -29,6 +29,7 @@ def expressions() -> st.SearchStrategy[str]:
     )
 
 
+@settings(deadline=None)
 @given(expressions())
 def test_the_result_is_pythons_own(text: str) -> None:
     try:
@@ -51,6 +52,7 @@ def test_the_result_is_pythons_own(text: str) -> None:
         assert math.isclose(float(written(value)), expected, rel_tol=1e-14)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_has_a_value_or_a_reason(text: str) -> None:
     try:
@@ -94,14 +96,13 @@ def test_examples(text: str, result: str) -> None:
         "factorial(100000)",
         "comb(10**9, 10**8)",
         "perm(9999, 9998)",
-        "1" * 1_001,
+        "1+" * 2_000 + "1",
         "round(1.5, 10**9)",
         "round(1, -10**9)",
         "exp(10000)",
         "10.0**1000",
         "(" * 300 + "1" + ")" * 300,
         "-" * 900 + "1",
-        "1" + "+1" * 450,
         "lcm(10**4000-1, 10**4000-3)",
         "pow(2, 10**9)",
     ],
@@ -110,7 +111,7 @@ def test_what_would_take_long_or_grow_is_refused_at_once(text: str) -> None:
     started = time.perf_counter()
     with pytest.raises(ArithmeticFault):
         evaluate(text)
-    assert time.perf_counter() - started < 0.5
+    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize(
@@ -142,6 +143,12 @@ def test_what_would_take_long_or_grow_is_refused_at_once(text: str) -> None:
 def test_what_is_not_arithmetic_is_refused(text: str) -> None:
     with pytest.raises(ArithmeticFault):
         evaluate(text)
+
+
+def test_a_long_sum_is_no_deep_one() -> None:
+    numbers = range(1_000, 1_500)
+    assert evaluate(" + ".join(map(str, numbers))) == sum(numbers)
+    assert evaluate("100 - 10 - 5 * 2 * 3 - 2 ** 3 ** 2") == 100 - 10 - 5 * 2 * 3 - 2**3**2
 
 
 async def test_the_tool_answers_and_refuses(context: ToolContext) -> None:

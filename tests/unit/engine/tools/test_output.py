@@ -3,7 +3,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modular_agent.engine.providers.port import ToolSchema
@@ -27,6 +27,14 @@ async def test_a_large_output_goes_to_a_file_that_the_model_is_told_of(context: 
     assert (context.files / "call_1.txt").read_text(encoding="utf-8") == text
 
 
+async def test_a_long_stack_trace_keeps_its_end(context: ToolContext) -> None:
+    outcome = ToolOutcome(content="x", success=False, stack_trace="a" * 1_000 + "ValueError: the end")
+    kept = (await OutputLimit(100).apply(outcome, context)).stack_trace
+    assert kept is not None
+    assert len(kept) <= 110
+    assert kept.endswith("ValueError: the end")
+
+
 async def test_a_file_that_cannot_be_written_is_said(context: ToolContext) -> None:
     context.files.write_text("in the way")
     outcome = await OutputLimit(10).apply(ToolOutcome(content="x" * 100), context)
@@ -34,6 +42,7 @@ async def test_a_file_that_cannot_be_written_is_said(context: ToolContext) -> No
     assert "could not be kept" in outcome.content
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_file_names_stay_in_their_folder_and_differ(one: str, other: str) -> None:
     for name in (file_name(one), file_name(other)):

@@ -14,8 +14,8 @@ __all__ = ["ArithmeticFault", "evaluate", "written"]
 
 Number: TypeAlias = int | float
 
-CHARACTERS: Final = 1_000  # of an expression
-DEPTH: Final = 100  # of its tree
+CHARACTERS: Final = 4_000  # of an expression
+DEPTH: Final = 100  # of its tree; a chain such as 1 + 2 + 3 counts once
 BITS: Final = 13_000  # of an integer: below the 4,300 digits that Python writes
 FACTORIAL: Final = 1_400
 DIGITS: Final = 15  # significant, of a float: what a double holds
@@ -64,14 +64,27 @@ def _value(node: ast.expr, depth: int) -> Number:
             return -_value(operand, depth + 1)
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
             return _value(operand, depth + 1)
-        case ast.BinOp(left=left, op=sign, right=right):
-            return _bounded(_operator(sign)(_value(left, depth + 1), _value(right, depth + 1)))
+        case ast.BinOp():
+            return _chain(node, depth)
         case ast.Name(id=name):
             return _constant(name)
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
             return _bounded(_function(name)(*(_value(argument, depth + 1) for argument in arguments)))
         case _:
             raise ArithmeticFault(f"Not allowed here: {ast.unparse(node)[:100]!r}. Only arithmetic is.")
+
+
+def _chain(node: ast.BinOp, depth: int) -> Number:
+    """The value of `a + b - c ...`, which leans to the left as deep as it is long: so without recursion."""
+    steps: list[ast.BinOp] = []
+    first: ast.expr = node
+    while isinstance(first, ast.BinOp):
+        steps.append(first)
+        first = first.left
+    value = _value(first, depth + 1)
+    for step in reversed(steps):
+        value = _bounded(_operator(step.op)(value, _value(step.right, depth + 1)))
+    return value
 
 
 def _bounded(value: Any) -> Number:
