@@ -6,10 +6,12 @@ values they need by constructor.
 """
 
 import ipaddress
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+from dotenv import dotenv_values
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -30,6 +32,7 @@ __all__ = [
     "WebSocketSettings",
     "check_bind",
     "check_production",
+    "environment",
     "is_loopback",
     "load_settings",
 ]
@@ -350,6 +353,7 @@ def load_settings(
     Raises `InvalidSettings` that names every variable with an unusable value.
     """
     given: dict[str, Any] = {name: value for name, value in (overrides or {}).items() if value is not None}
+    environment(env_file)  # so that a file that cannot be read is told as such
     problems: list[tuple[str, str, str]] = []
     groups: dict[str, _Group] = {}
     for name, field in Settings.model_fields.items():
@@ -365,6 +369,20 @@ def load_settings(
     if problems:
         raise InvalidSettings(problems)
     return Settings.model_validate(groups)
+
+
+def environment(env_file: Path | str | None = ".env") -> dict[str, str]:
+    """The variables of the process over those of `env_file`: where the keys of model providers are looked up.
+
+    Raises `InvalidSettings` when the file cannot be read.
+    """
+    try:
+        from_file = dotenv_values(env_file) if env_file is not None and Path(env_file).is_file() else {}
+    except (OSError, UnicodeDecodeError):
+        raise InvalidSettings(
+            [(str(env_file), "must be a readable file of UTF-8 text", "必须是可读的 UTF-8 文本文件")]
+        ) from None
+    return {**{name: value for name, value in from_file.items() if value is not None}, **os.environ}
 
 
 _BOUNDS: Final = {

@@ -11,6 +11,7 @@ from modular_agent.settings import (
     UnsafeBind,
     check_bind,
     check_production,
+    environment,
     load_settings,
 )
 
@@ -53,6 +54,20 @@ def test_the_environment_wins_over_the_file_and_overrides_win_over_both(monkeypa
     monkeypatch.setenv("CACHE_TTL", "8")
     settings = load_settings({"PORT": "3", "HOST": None})
     assert (settings.http.port, settings.cache.ttl, settings.http.host) == (3, 8, "::1")
+
+
+def test_keys_of_the_file_are_in_the_environment_that_providers_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("SOME_API_KEY=of-the-file\nOTHER_API_KEY='of the file'\nEMPTY\n")
+    monkeypatch.setenv("SOME_API_KEY", "of-the-process")
+    found = environment()
+    assert (found["SOME_API_KEY"], found["OTHER_API_KEY"]) == ("of-the-process", "of the file")
+    assert "EMPTY" not in found
+
+
+def test_a_file_that_is_no_text_is_named() -> None:
+    Path(".env").write_bytes(b"PORT=\xff\xfe")
+    with pytest.raises(InvalidSettings, match=r"\.env: must be a readable file"):
+        load_settings()
 
 
 def test_an_empty_variable_means_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
