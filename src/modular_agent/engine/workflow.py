@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, cast
 
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import Draft202012Validator
@@ -13,15 +13,17 @@ from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.errors import StateInvalid
 from modular_agent.engine.nodes.conversation import normalised, open_tool_calls, public, text_of
 from modular_agent.engine.nodes.workflow import Graph
-from modular_agent.engine.providers.port import Message
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.model import WorkflowSpec
-from modular_agent.engine.state import StateShape, opened
+from modular_agent.engine.state import EXTRA, StateShape, opened
 from modular_agent.errors import Fault
 from modular_agent.events import SessionRef
 from modular_agent.kit.ids import new_id
 
-__all__ = ["Workflow"]
+__all__ = ["LOGGED", "Workflow"]
+
+LOGGED: Final = "__logged"  # in a message of a run's stored input: its record is in the log already
+_REPLACES: Final = "__replaces"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,19 +88,27 @@ class Workflow:
         channel.update([value])
         return channel.get()
 
-    async def unfinished(self, saver: Saver, session: SessionRef) -> tuple[list[Message], dict[str, Any]]:
+    def graph_input(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What the graph starts with, from its JSON form."""
+        written = self.shape.writable({key: _from_json(value) for key, value in given.items()})
+        assert not isinstance(written, str)  # checked when it was stored
+        if "messages" in written:
+            written["messages"] = [{k: v for k, v in m.items() if k != LOGGED} for m in written["messages"]]
+        return written or {EXTRA: {}}
+
+    async def unfinished(self, saver: Saver, session: SessionRef) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """What a new run has to carry over from one that was stopped or failed.
 
         The messages (with those that answer tool calls nobody will answer any more) and the other keys that finished
-        tasks wrote, but that no step has taken up.
+        tasks wrote, but that no step has taken up; all as JSON. Messages that are in the log already are marked.
         """
         values, unapplied = await saver.standing(session, None)
         written = [(key, value) for key, value in unapplied if key in self.shape.keys]
-        messages: list[Message] = []
+        messages: list[dict[str, Any]] = []
         for key, value in written:
-            if key == "messages":
-                messages += value if isinstance(value, list) else [value]
-        others = {key: value for key, value in written if key != "messages"}
+            if key == "messages" and isinstance(value, list):  # an edit that was not taken up is dropped
+                messages += [{**message, LOGGED: True} for message in cast("list[dict[str, Any]]", value)]
+        others = {key: _to_json(value) for key, value in written if key != "messages"}
         calls = open_tool_calls({"messages": [*(values.get("messages") or []), *messages]})
         return [*messages, *(_interrupted(call["id"], call["function"]["name"]) for call in calls)], others
 
@@ -110,7 +120,17 @@ class Workflow:
         return {"output": answer, "state": state}
 
 
-def _interrupted(tool_call_id: str, name: str) -> Message:
+def _to_json(value: Any) -> Any:
+    return {_REPLACES: value.value} if isinstance(value, Overwrite) else value
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, dict) and _REPLACES in value:
+        return Overwrite(cast("dict[str, Any]", value)[_REPLACES])
+    return cast("Any", value)
+
+
+def _interrupted(tool_call_id: str, name: str) -> dict[str, Any]:
     """What a model is told of a call that a stop or failure ended."""
     return {
         "role": "tool",

@@ -57,27 +57,13 @@ async def call_model(
         completion = await complete_with_fallback(chain.models, request, observer=observer, policy=chain.policy)
     finally:
         context.budget.settle(observer.reserved, observer.settled)
-    return _with_ids(completion.message, observer.message_id)
+    return {**completion.message, "id": observer.message_id}
 
 
 def _estimate(messages: Sequence[Message], parameters: Mapping[str, Any]) -> int:
     """About how many tokens a call will use: four characters each, and what the answer may have at most."""
     characters = sum(len(content) if isinstance(content := m["content"], str) else 400 for m in messages)
     return characters // 4 + int(parameters.get("max_tokens") or 0)
-
-
-def _with_ids(message: Message, message_id: str) -> Message:
-    """The message under its record's id, with tool call ids that are unique within the session.
-
-    Some servers number the calls of each answer from 0; the effect ledger needs names that never come again.
-    """
-    message = {**message, "id": message_id}
-    calls = message.get("tool_calls")
-    if calls:
-        ids = [call["id"] for call in calls]
-        if len(set(ids)) < len(ids) or min(map(len, ids)) < 12:
-            message["tool_calls"] = [{**call, "id": new_id("call")} for call in calls]
-    return message
 
 
 @dataclass(slots=True)

@@ -161,7 +161,10 @@ class _Node(_Strict):
     retry: RetrySpec | None = None
     timeout: Duration | None = Field(default=None, description="For one attempt of the node.")
     cache: CacheSpec | None = None
-    writes: Identifier | None = Field(default=None, description="The state key that takes the result.")
+    writes: Identifier | None = Field(
+        default=None,
+        description="The state key that takes the result (default: `route` for a router, a map's own name).",
+    )
 
 
 class _Prompting(_Node):

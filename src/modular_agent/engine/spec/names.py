@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from modular_agent.engine.expressions import VARIABLES
 from modular_agent.engine.place import KeyPath, closest
 from modular_agent.engine.spec.files import nodes_and_bodies
 from modular_agent.engine.spec.known import Known
@@ -51,7 +52,7 @@ class _Names:
                 self._report.add(("nodes", name), "reserved_name", message, key=True)
         for path, node, item in nodes_and_bodies(self._spec):
             self._node(path, node)
-            if isinstance(node, MapNode) and item is None and node.as_ in ("state", "last_message", "message_count"):
+            if isinstance(node, MapNode) and item is None and node.as_ in VARIABLES:
                 self._report.add((*path, "as"), "reserved_name", f"{node.as_!r} is a variable of every expression")
         self._tests()
 

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 from modular_agent.engine.place import KeyPath, closest
 from modular_agent.engine.spec.files import nodes_and_bodies
 from modular_agent.engine.spec.forms import check_schema
-from modular_agent.engine.spec.model import RouterNode, WorkflowSpec
+from modular_agent.engine.spec.model import MapNode, RouterNode, WorkflowSpec
 from modular_agent.engine.spec.report import Report
 
 __all__ = ["STANDARD_KEYS", "StateKeys", "check_state"]
@@ -102,7 +102,10 @@ def _properties(spec: WorkflowSpec) -> dict[str, Any]:
 
 def _written(spec: WorkflowSpec) -> Iterator[str]:
     for name, node in spec.nodes.items():
-        yield node.writes or ("route" if isinstance(node, RouterNode) else name)
+        if node.writes is not None:
+            yield node.writes
+        elif isinstance(node, (MapNode, RouterNode)):
+            yield name if isinstance(node, MapNode) else "route"
         output = getattr(node, "output", None)
         if node.type in ("workflow", "graph") and isinstance(output, dict):
             yield from cast("dict[str, str]", output)

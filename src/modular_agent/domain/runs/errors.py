@@ -1,0 +1,50 @@
+"""What can be wrong with a request about runs."""
+
+from modular_agent.errors import AgentError, InvalidInput, Kind
+
+__all__ = ["AnswerInvalid", "LimitsInvalid", "NotPaused", "QuestionsOpen", "RunNotFound"]
+
+
+class RunNotFound(AgentError):
+    """The session has no such run."""
+
+    code = "run_not_found"
+    kind = Kind.NOT_FOUND
+    english = "Session {session_id} has no run {run_id}."
+    chinese = "会话 {session_id} 中没有运行 {run_id}。"
+
+
+class NotPaused(AgentError):
+    """Only a paused run can be resumed, stepped or edited."""
+
+    code = "run_not_paused"
+    kind = Kind.CONFLICT
+    english = "Session {session_id} has no paused run."
+    chinese = "会话 {session_id} 没有已暂停的运行。"
+
+
+class QuestionsOpen(AgentError):
+    """A run that waits for a person goes on when the questions are answered."""
+
+    code = "questions_open"
+    kind = Kind.CONFLICT
+    english = "Run {run_id} waits for an answer ({interrupt_id}); answer it first."
+    chinese = "运行 {run_id} 正在等待回答（{interrupt_id}），请先回答。"
+
+
+class AnswerInvalid(InvalidInput):
+    """An answer does not fit the question's form."""
+
+    code = "answer_invalid"
+    kind = Kind.INVALID
+    english = "The answer does not fit the form ({count} fault(s))."
+    chinese = "回答与表单不符（{count} 处错误）。"
+
+
+class LimitsInvalid(InvalidInput):
+    """The limits of a request cannot be used."""
+
+    code = "limits_invalid"
+    kind = Kind.INVALID
+    english = "The limits cannot be used ({count} fault(s))."
+    chinese = "限制无法使用（{count} 处错误）。"

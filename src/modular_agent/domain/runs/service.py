@@ -1,0 +1,286 @@
+"""Runs: started, waited for, looked at, and taken up again after a restart."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from modular_agent.domain.runs.errors import RunNotFound
+from modular_agent.domain.runs.requests import StartRequest, check_limits
+from modular_agent.domain.runs.store import DatabaseRunStore
+from modular_agent.domain.workflows.catalog import WorkflowCatalog
+from modular_agent.engine.checkpoints import Saver
+from modular_agent.engine.nodes.conversation import message_record, normalised, user_message
+from modular_agent.engine.run import Ticket
+from modular_agent.engine.store import Facts, RunKey
+from modular_agent.engine.supervisor import Admission, Ended, Supervisor
+from modular_agent.engine.workflow import LOGGED, Workflow
+from modular_agent.events import Record, RecordType, SessionRef
+from modular_agent.kit.clock import Clock
+from modular_agent.kit.ids import new_id
+from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus, SessionStatus
+from modular_agent.storage.database import Database
+from modular_agent.storage.errors import RequestRepeated
+from modular_agent.storage.repositories.idempotency import claim_key
+from modular_agent.storage.repositories.interrupts import InterruptRepository
+from modular_agent.storage.repositories.runs import (
+    NewRun,
+    RunChange,
+    RunRepository,
+    RunRow,
+    change_run,
+    create_run,
+    transition_run,
+)
+from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
+from modular_agent.storage.unit_of_work import UnitOfWork, in_order
+
+__all__ = ["RunsService"]
+
+_CARRYING: frozenset[SessionStatus] = frozenset({SessionStatus.STOPPED, SessionStatus.ERROR})
+_log = structlog.get_logger(__name__)
+
+
+class RunsService:
+    """The verbs about runs."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        catalog: WorkflowCatalog,
+        supervisor: Supervisor,
+        store: DatabaseRunStore,
+        saver: Saver,
+        clock: Clock,
+    ) -> None:
+        self._writer = database.writer
+        self._catalog = catalog
+        self._supervisor = supervisor
+        self._store = store
+        self._saver = saver
+        self._clock = clock
+        self._runs = RunRepository(database.readers)
+        self._interrupts = InterruptRepository(database.readers)
+        self._sessions = SessionRepository(database.readers)
+
+    @property
+    def rows(self) -> RunRepository:
+        return self._runs
+
+    @property
+    def interrupts(self) -> InterruptRepository:
+        return self._interrupts
+
+    # -- starting ----------------------------------------------------------------------------------------------
+
+    async def start(self, session: SessionRow, request: StartRequest) -> str:
+        """Starts a run once its input is durable; answers its id.
+
+        Raises `RunAlreadyActive`, `QueueFull`, `StateInvalid`, `LimitsInvalid`, `IdempotencyKeyReused`.
+        """
+        check_limits(request.limits)
+        workflow = await self._catalog.workflow(session.workflow_version)
+        if request.state:
+            workflow.check_state(request.state, path="state")
+        given = await self._input(session, workflow, request)
+        key = RunKey(session.ref, new_id("run"), 1)
+        admission = self._supervisor.admit()
+        try:
+            started_at = await self._store_run(key, admission, given, request)
+        except RequestRepeated as repeated:
+            self._supervisor.release(admission)
+            return repeated.subject
+        except BaseException:
+            self._supervisor.release(admission)
+            raise
+        ticket = Ticket(
+            key=key,
+            workflow=workflow,
+            input=workflow.graph_input(given),
+            fresh=session.current_run_id is None,
+            overrides=session.agent_config,
+            limits=_limits(session.agent_config, request.limits),
+            started_at=started_at,
+        )
+        self._supervisor.start(ticket, admission)
+        return key.run_id
+
+    async def _input(self, session: SessionRow, workflow: Workflow, request: StartRequest) -> dict[str, Any]:
+        """What the graph starts with, as JSON: what was left over, the session's initial state, the request's own."""
+        given: dict[str, Any] = {}
+        messages: list[Any] = []
+        if session.current_run_id is None:
+            given.update(session.initial_state)
+        elif session.status in _CARRYING:
+            messages, others = await workflow.unfinished(self._saver, session.ref)
+            given.update(others)
+        given.update(request.state)
+        if "messages" in given:
+            messages = [*messages, *normalised(given["messages"], node="input")]
+        if request.message is not None:
+            messages = [*messages, user_message(request.message)]
+        if messages:
+            given["messages"] = messages
+        return given
+
+    async def _store_run(
+        self, key: RunKey, admission: Admission, given: Mapping[str, Any], request: StartRequest
+    ) -> int:
+        now = self._clock.now_us()
+        status = admission.value
+        new = NewRun(
+            run_id=key.run_id, session=key.session, now_us=now, status=status, input=given, limits=request.limits
+        )
+        steps: list[Callable[..., object]] = [create_run(new)]
+        if request.idempotency_key is not None:
+            steps.insert(
+                0,
+                claim_key(
+                    tenant="default",
+                    key=request.idempotency_key,
+                    fingerprint=request.fingerprint,
+                    subject=key.run_id,
+                    now_us=now,
+                ),
+            )
+        unit: UnitOfWork[Any] = UnitOfWork()
+        records = [_run_record(key, status), *_new_messages(key, given)]
+        self._store.add_facts(unit, key, Facts(records=records))
+        unit.first = in_order(*steps)
+        await self._writer.commit(unit)
+        return now
+
+    # -- going on ----------------------------------------------------------------------------------------------
+
+    async def go_on(
+        self,
+        session: SessionRow,
+        run: RunRow,
+        *,
+        control: Record | None = None,
+        step: bool = False,
+        update: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Takes up a paused, failed or stopped run, or one that a process left behind, at a new epoch.
+
+        Raises `IllegalTransition`, `QueueFull`.
+        """
+        workflow = await self._catalog.workflow(session.workflow_version)
+        asked = await self._interrupts.of_run(run.run_id, session.ref)
+        taken = await self._input_was_taken(session.ref, run)
+        admission = self._supervisor.admit()
+        try:
+            changed = await self._reopen(session.ref, run, admission, control)
+        except BaseException:
+            self._supervisor.release(admission)
+            raise
+        ticket = Ticket(
+            key=RunKey(session.ref, run.run_id, changed.epoch),
+            workflow=workflow,
+            input=None if taken else workflow.graph_input(run.input),
+            answers={row.graph_id: row.answer for row in asked if row.status == "answered"},
+            asked=frozenset(row.graph_id for row in asked),
+            update=update,
+            overrides=session.agent_config,
+            limits=_limits(session.agent_config, changed.limits),
+            step=step,
+            started_at=changed.started_at or self._clock.now_us(),
+            active_us=changed.active_us,
+        )
+        self._supervisor.start(ticket, admission)
+
+    async def _input_was_taken(self, session: SessionRef, run: RunRow) -> bool:
+        """Whether the session's newest state belongs to this run; if not, its input has to be given again."""
+        newest = await self._store.checkpoint(session, "", None)
+        return newest is not None and newest.row.run_id == run.run_id
+
+    async def _reopen(self, session: SessionRef, run: RunRow, admission: Admission, control: Record | None) -> RunRow:
+        key = RunKey(session, run.run_id, run.epoch)
+        status = admission.value
+        unit: UnitOfWork[RunRow] = UnitOfWork()
+        if run.status is status:  # left behind by a process that died
+            unit.then = change_run(run.run_id, RunChange(), expected_epoch=run.epoch, raise_epoch=True)
+        else:
+            records = [*([control] if control else []), _run_record(key, status)]
+            self._store.add_facts(unit, key, Facts(records=records))
+            unit.then = transition_run(
+                run.run_id, status, now_us=self._clock.now_us(), expected_epoch=run.epoch, raise_epoch=True
+            )
+        committed = await self._writer.commit(unit)
+        assert committed.result is not None
+        return committed.result
+
+    async def recover(self) -> int:
+        """Takes up every run that a process left behind; answers how many. Paused ones stay paused."""
+        count = 0
+        for ref, run in await self._runs.all_active():
+            try:
+                count += await self._recover(ref, run)
+            except Exception:  # noqa: BLE001 - one run that cannot go on must not keep the others
+                _log.exception("recovery_failed", session_id=ref.session_id, run_id=run.run_id)
+        return count
+
+    async def _recover(self, ref: SessionRef, run: RunRow) -> bool:
+        if run.status is RunStatus.PAUSED:
+            return False
+        if run.status is RunStatus.STOPPING:
+            await self.close(ref, run, RunStatus.STOPPED)
+            return False
+        if run.status is RunStatus.PAUSING:
+            await self.close(ref, run, RunStatus.PAUSED)
+            return False
+        session = await self._sessions.by_number(ref.n)
+        assert session is not None
+        await self.go_on(session, run)
+        return True
+
+    async def close(self, ref: SessionRef, run: RunRow, status: RunStatus, *, records: Sequence[Record] = ()) -> RunRow:
+        """Changes the status of a run that nobody executes; later writes of an execution that died are refused."""
+        key = RunKey(ref, run.run_id, run.epoch)
+        unit: UnitOfWork[RunRow] = UnitOfWork()
+        self._store.add_facts(unit, key, Facts(records=[*records, _run_record(key, status)]))
+        unit.then = transition_run(
+            run.run_id, status, now_us=self._clock.now_us(), expected_epoch=run.epoch, raise_epoch=True
+        )
+        committed = await self._writer.commit(unit)
+        assert committed.result is not None
+        return committed.result
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    async def wait(self, run_id: str) -> None:
+        """Returns when no execution of the run is under way in this process (any more)."""
+        if self._supervisor.is_here(run_id):
+            await self._supervisor.wait(run_id)
+
+    async def get(self, session: SessionRef, run_id: str) -> RunRow:
+        """Raises `RunNotFound`."""
+        run = await self._runs.get(run_id)
+        if run is None or run.session_n != session.n:
+            raise RunNotFound(session_id=session.session_id, run_id=run_id)
+        return run
+
+    def on_end(self, listener: Callable[[Ended], Awaitable[None]]) -> None:
+        self._supervisor.on_end(listener)
+
+
+def _limits(*layers: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The limits of the session's overrides, then those of the request."""
+    config, request = layers
+    return (config.get("limits") or {}, request)
+
+
+def _run_record(key: RunKey, status: RunStatus) -> Record:
+    return Record(
+        record_type=RecordType.RUN,
+        run_id=key.run_id,
+        fields={"status": status, "session_status": SESSION_STATUS_OF_RUN[status]},
+    )
+
+
+def _new_messages(key: RunKey, given: Mapping[str, Any]) -> list[Record]:
+    """The records of the messages a run starts with; those that a stopped run's tasks wrote are in the log already."""
+    return [
+        message_record(message, key.run_id, None) for message in given.get("messages") or () if LOGGED not in message
+    ]
