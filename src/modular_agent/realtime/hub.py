@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from modular_agent.events import CommittedRecord, Delta, SessionRef
 from modular_agent.kit.clock import Clock
@@ -22,6 +22,9 @@ from modular_agent.realtime.subscription import SessionSubscription, reset_event
 from modular_agent.realtime.topic import Ending, Ring, Topic
 
 __all__ = ["Hub", "HubLimits"]
+
+
+REMEMBERED: Final = 100_000  # sessions without a ring of which the last seq is still known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,7 @@ class Hub:
         self._topics: dict[int, Topic] = {}
         self._idle: OrderedDict[int, Topic] = OrderedDict()  # topics that may be forgotten, the oldest first
         self._bytes = 0  # of all rings in `_topics`
+        self._forgotten: OrderedDict[int, int] = OrderedDict()  # last seq published, of sessions no more in `_topics`
         self._dirty: list[Topic] = []
         self._timer: asyncio.TimerHandle | None = None
         self._reading = asyncio.Semaphore(bounds.log_readers)
@@ -183,11 +187,13 @@ class Hub:
         """
         farewell = Event.made(SESSION_DELETED, session_id=session.session_id, now_us=self._clock.now_us(), data={})
         self._drop(session, Ending.DELETED, farewell, tenant=tenant)
+        self._forgotten.pop(session.n, None)
         self.live.forget(session)
 
     def log_reset(self, session: SessionRef, head: Head) -> None:
         """The session's log was taken back to `head`: ends its subscriptions with `log_reset`."""
         self._drop(session, Ending.RESET, reset_event(session, head, now_us=self._clock.now_us()))
+        self._remember(session.n, head.last_seq)
 
     async def read_log(self, session: SessionRef, seq: int, limit: int) -> Sequence[CommittedRecord]:
         """For subscriptions: `LogReader.read_after`, few at a time. Raises `LogUnavailable` after `log_timeout`."""
@@ -219,7 +225,13 @@ class Hub:
                 ring=Ring(max_events=bounds.ring_events, max_bytes=bounds.ring_bytes),
                 partials=Partials(max_messages=bounds.partial_messages, max_chars=bounds.partial_chars),
             )
+            topic.known = self._forgotten.pop(session.n, 0)
         return topic
+
+    def _remember(self, n: int, known: int) -> None:
+        self._forgotten[n] = known
+        if len(self._forgotten) > REMEMBERED:
+            self._forgotten.popitem(last=False)
 
     def _settle(self, topic: Topic) -> None:
         """Keeps the account of idle topics, and memory within its bounds."""
@@ -235,6 +247,7 @@ class Hub:
             old, forgotten = self._idle.popitem(last=False)
             del self._topics[old]
             self._bytes -= forgotten.ring.size
+            self._remember(old, forgotten.known)
         while self._bytes > self.limits.total_bytes and len(topic.ring) > 1 and self._topics.get(n) is topic:
             before = topic.ring.size
             topic.ring.shed()

@@ -57,11 +57,12 @@ class Text:
 
 
 class Partial:
-    """One attempt at a message. Its identity matters: a second attempt may have the same `message_id`."""
+    """One attempt at a message; a second one may have the same `message_id`."""
 
-    __slots__ = ("channels", "message_id", "node", "run_id", "session")
+    __slots__ = ("attempt", "channels", "message_id", "node", "run_id", "session")
 
-    def __init__(self, delta: Delta) -> None:
+    def __init__(self, delta: Delta, *, attempt: int) -> None:
+        self.attempt = attempt
         self.session = delta.session
         self.message_id = delta.message_id
         self.run_id = delta.run_id
@@ -118,12 +119,13 @@ def delta_event(delta: Delta, *, now_us: int) -> Event:
 class Partials:
     """The messages in progress of one session; `version` rises with every change."""
 
-    __slots__ = ("_finished", "_max_chars", "_max_messages", "by_id", "version")
+    __slots__ = ("_attempts", "_finished", "_max_chars", "_max_messages", "by_id", "version")
 
     def __init__(self, *, max_messages: int, max_chars: int) -> None:
         self.by_id: dict[str, Partial] = {}
         self.version = 0
-        self._finished: dict[str, None] = {}
+        self._attempts = 0
+        self._finished: dict[str, int] = {}  # the attempt that became the message; 0 if no delta of it was seen
         self._max_messages = max_messages
         self._max_chars = max_chars
 
@@ -146,15 +148,19 @@ class Partials:
 
     def finish(self, message_id: str) -> None:
         """The message is in the log: what is left of its deltas is not worth sending."""
-        if self.by_id.pop(message_id, None) is not None:
+        partial = self.by_id.pop(message_id, None)
+        if partial is not None:
             self.version += 1
-        self._finished[message_id] = None
+        self._finished[message_id] = 0 if partial is None else partial.attempt
         if len(self._finished) > REMEMBERED:
             del self._finished[next(iter(self._finished))]
 
-    def finished(self, message_id: str) -> bool:
-        """Whether the message is known to be in the log."""
-        return message_id in self._finished
+    def superseded(self, partial: Partial) -> bool:
+        """Whether another attempt than this one is, or became, the message."""
+        current = self.by_id.get(partial.message_id)
+        if current is not None:
+            return current is not partial
+        return self._finished.get(partial.message_id) != partial.attempt
 
     def end_run(self, run_id: str) -> bool:
         """Abandons what a run left unfinished; says whether there was any."""
@@ -166,7 +172,8 @@ class Partials:
     def _begin(self, delta: Delta) -> Partial:
         if len(self.by_id) >= self._max_messages:
             self._drop(next(iter(self.by_id)))
-        partial = self.by_id[delta.message_id] = Partial(delta)
+        self._attempts += 1
+        partial = self.by_id[delta.message_id] = Partial(delta, attempt=self._attempts)
         return partial
 
     def _drop(self, message_id: str) -> bool:

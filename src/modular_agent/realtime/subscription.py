@@ -216,33 +216,39 @@ class SessionSubscription(Subscription):
             return self._end(batch)
         if self._head is None or self.cursor < self._head.last_seq:
             return batch or None
-        if self._wants_deltas and topic.partials.version != self._seen:
+        # Who has read beyond what was published waits for it: a message in progress may be in the log already.
+        if self._wants_deltas and self.cursor <= topic.known and topic.partials.version != self._seen:
             self._add_deltas(batch)
         if not batch:
             topic.waiting[self] = None
         return batch
 
     def _take_records(self, records: Sequence[CommittedRecord]) -> list[Event]:
-        """Events of records from the log; those that the ring had meanwhile are the same ones."""
+        """Events of records from the log."""
         found: list[Event] = []
         for record in records:
             if record.seq > self.cursor:
                 event = Event.of_record(record)
                 self.cursor = record.seq
-                if record.seq > self._topic.known and event.type == "message":
-                    # Read before it was published: a delta of it must not come after it.
-                    self._topic.partials.finish(record.record_id)
                 found.append(event)
         return self._accepted(found)
 
     def _accepted(self, found: list[Event]) -> list[Event]:
         if self._sent:
-            for event in found:
-                if event.record_id is not None:
-                    self._sent.pop(event.record_id, None)
+            found = self._without_sent(found)
         if self.types is None:
             return found
         return [event for event in found if event.type in self.types]
+
+    def _without_sent(self, found: list[Event]) -> list[Event]:
+        """The same events; of a message in progress that is among them, nothing more is to be said."""
+        events: list[Event] = []
+        for event in found:
+            partial, ends = self._sent.pop(event.record_id or "", (None, None))
+            if partial is not None and ends and self._topic.partials.superseded(partial):
+                events.append(partial.abandoned(now_us=self._clock.now_us()))
+            events.append(event)
+        return events
 
     def _add_deltas(self, batch: list[Event]) -> None:
         """What this subscriber has not had of the messages in progress, and what it is to forget."""
@@ -252,7 +258,7 @@ class SessionSubscription(Subscription):
         for message_id, (partial, ends) in list(self._sent.items()):
             if partials.by_id.get(message_id) is not partial:
                 del self._sent[message_id]
-                if ends and not partials.finished(message_id):
+                if ends:
                     batch.append(partial.abandoned(now_us=now_us))
         for message_id, partial in partials.by_id.items():
             _, ends = self._sent.setdefault(message_id, (partial, {}))

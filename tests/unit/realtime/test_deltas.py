@@ -81,6 +81,20 @@ async def test_no_delta_comes_after_a_message_that_was_read_from_the_log_before_
         assert await subscription.next_batch(timeout=0.01) == []
 
 
+async def test_a_client_whose_cursor_is_ahead_of_what_was_published_gets_no_delta_of_what_it_has(
+    hub: Hub, log: MemoryLog
+) -> None:
+    session = log.session()
+    hub.delta(delta(session, "Hello", 0))
+    record = log.append(session, RecordType.MESSAGE, record_id="rec_m1", content="Hello")
+    async with hub.subscribe(session, after_seq=1) as subscription:
+        assert await subscription.next_batch(timeout=0.01) == []
+        hub.publish([record])
+        assert await subscription.next_batch(timeout=0.01) == []
+        hub.delta(delta(session, "Next", 0, message_id="rec_m2"))
+        assert [data(event)["text"] for event in await subscription.next_batch()] == ["Next"]
+
+
 async def test_an_abandoned_attempt_is_told_to_those_who_had_text_of_it_and_only_to_them(
     hub: Hub, log: MemoryLog
 ) -> None:
@@ -95,7 +109,7 @@ async def test_an_abandoned_attempt_is_told_to_those_who_had_text_of_it_and_only
         assert [data(event)["text"] for event in await late.next_batch()] == ["Right"]
 
 
-async def test_an_abandonment_is_not_told_after_the_message_that_a_second_attempt_finished(
+async def test_an_abandonment_is_told_before_the_message_that_a_second_attempt_finished(
     hub: Hub, log: MemoryLog
 ) -> None:
     session = log.session()
@@ -105,7 +119,9 @@ async def test_an_abandonment_is_not_told_after_the_message_that_a_second_attemp
         hub.delta(delta(session, "", 0, abandoned=True))
         hub.delta(delta(session, "Right", 0))
         hub.publish([log.append(session, RecordType.MESSAGE, record_id="rec_m1", content="Right")])
-        assert [event.type for event in await subscription.next_batch()] == ["message"]
+        events = await subscription.next_batch()
+        assert [event.type for event in events] == ["message_delta", "message"]
+        assert data(events[0])["abandoned"] is True
         assert await subscription.next_batch(timeout=0.01) == []
 
 
@@ -167,24 +183,24 @@ async def test_a_hole_between_deltas_shows_in_the_offset(hub: Hub, log: MemoryLo
 async def test_deltas_that_come_quickly_are_gathered_but_the_first_is_not_held_back(log: MemoryLog) -> None:
     session = log.session()
     async with (
-        Hub(log, tenants=log, clock=SystemClock(), limits=HubLimits(delta_interval=0.05)) as hub,
+        Hub(log, tenants=log, clock=SystemClock(), limits=HubLimits(delta_interval=0.5)) as hub,
         hub.subscribe(session, after_seq=0) as subscription,
     ):
         reader = asyncio.ensure_future(subscription.next_batch())
         await asyncio.sleep(0.01)
         hub.delta(delta(session, "a", 0))
-        [first] = await asyncio.wait_for(reader, 0.03)
+        [first] = await asyncio.wait_for(reader, 0.4)
         assert data(first)["text"] == "a"
         reader = asyncio.ensure_future(subscription.next_batch())
         await asyncio.sleep(0.001)
         for offset in range(1, 20):
             hub.delta(delta(session, "b", offset))
             await asyncio.sleep(0.001)
-        [second] = await asyncio.wait_for(reader, 1)
+        [second] = await asyncio.wait_for(reader, 5)
         assert len(data(second)["text"]) > 5
         reader = asyncio.ensure_future(subscription.next_batch())
         hub.publish(log.append_many(session, 1))  # a record is never held back
-        assert "log" in [event.type for event in await asyncio.wait_for(reader, 0.03)]
+        assert "log" in [event.type for event in await asyncio.wait_for(reader, 0.4)]
 
 
 async def test_subscribers_at_the_same_place_share_one_encoded_delta(hub: Hub, log: MemoryLog) -> None:

@@ -25,7 +25,7 @@ class Client:
     last_seq: int
     texts: dict[str, str] = field(default_factory=dict[str, str])
     finished: set[str] = field(default_factory=set[str])
-    reading: "asyncio.Task[list[Event]] | None" = None
+    reading: "asyncio.Task[None] | None" = None
 
 
 class Fanout(RuleBasedStateMachine):
@@ -137,7 +137,7 @@ class Fanout(RuleBasedStateMachine):
     def read(self, which: int, limit: int) -> None:
         client = self.clients[which % len(self.clients)]
         if client.reading is None:
-            client.reading = self.loop.create_task(client.subscription.next_batch(limit))
+            client.reading = self.loop.create_task(self.read_and_check(client, limit))
         self.run()
         self.collect(client)
 
@@ -155,9 +155,12 @@ class Fanout(RuleBasedStateMachine):
 
     def collect(self, client: Client) -> None:
         if client.reading is not None and client.reading.done():
-            for event in client.reading.result():
-                self.check(client, event)
+            client.reading.result()
             client.reading = None
+
+    async def read_and_check(self, client: Client, limit: int) -> None:
+        for event in await client.subscription.next_batch(limit):
+            self.check(client, event)
 
     def stop_reading(self, client: Client) -> None:
         self.run()
@@ -208,4 +211,4 @@ class Fanout(RuleBasedStateMachine):
 
 
 TestFanout = Fanout.TestCase
-TestFanout.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestFanout.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
