@@ -14,7 +14,7 @@ BUSY_TIMEOUT_MS: Final = 5_000
 def open_writing(path: Path) -> sqlite3.Connection:
     """The one connection that writes. Only it checkpoints the WAL: two that do can corrupt it before SQLite 3.51.3.
 
-    `foreign_keys` is left off, because migrations need it off; `enforce_foreign_keys` comes after them.
+    `foreign_keys` is left off, because migrations need it off; the writer turns it on after them.
     """
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
     for pragma in (

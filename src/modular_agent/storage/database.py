@@ -1,5 +1,6 @@
 """The database of a data path: opens it, migrates it, and owns the threads that write, read and mirror it."""
 
+import asyncio
 import contextlib
 import sqlite3
 from contextlib import AsyncExitStack
@@ -10,7 +11,7 @@ from modular_agent.kit.clock import Clock, SystemClock
 from modular_agent.storage.data_lock import DataLock
 from modular_agent.storage.location import Location
 from modular_agent.storage.log_files import LogFiles
-from modular_agent.storage.migrations import upgrade
+from modular_agent.storage.migrations import refuse_foreign, upgrade
 from modular_agent.storage.mirror import Mirror
 from modular_agent.storage.mirror_files import FileOperations
 from modular_agent.storage.readers import Readers
@@ -93,6 +94,7 @@ class Database:
     async def _start(self, stack: AsyncExitStack) -> None:
         location = self.location
         stack.enter_context(DataLock(location.data_path, location.database.parent))
+        await asyncio.to_thread(refuse_foreign, location.database)
         listeners = LogListeners()
         self.mirror = Mirror(location, advance=self._advance, operations=self._operations)
         self.writer = Writer(

@@ -59,7 +59,9 @@ class MirrorFiles:
 
     def cut_aside(self, path: Path, length: int) -> None:
         """Like `cut`, but keeps what it takes away in `*.jsonl.cut`: it may be records of a database that was lost."""
-        excess = path.read_bytes()[length:] if path.stat().st_size - length <= KEPT_EXCESS else b""
+        with path.open("rb") as file:
+            file.seek(length)
+            excess = file.read(KEPT_EXCESS)
         if b"\n" in excess:
             with path.with_name(path.name + ".cut").open("ab") as aside:
                 aside.write(excess)

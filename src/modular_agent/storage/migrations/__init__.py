@@ -6,15 +6,17 @@ the same, to the letter, as running every migration.
 """
 
 import sqlite3
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from modular_agent.storage.connections import open_reading
 from modular_agent.storage.errors import DatabaseForeign, DatabaseTooNew
 from modular_agent.storage.models import metadata
 
-__all__ = ["HEAD", "SchemaState", "check", "create", "migrate", "upgrade"]
+__all__ = ["HEAD", "SchemaState", "check", "create", "migrate", "refuse_foreign", "upgrade"]
 
 HEAD: Final = "0001"  # a test keeps it equal to the newest script
 
@@ -52,6 +54,17 @@ def check(connection: sqlite3.Connection, *, name: str = "") -> SchemaState:
         raise DatabaseForeign(name=name)
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     return SchemaState(row[0] if row else None, HEAD)
+
+
+def refuse_foreign(path: Path) -> None:
+    """Looks at a file, without changing it, before it is opened for writing. Raises `DatabaseForeign`."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    connection = open_reading(path)
+    try:
+        check(connection, name=path.name)
+    finally:
+        connection.close()
 
 
 def upgrade(connection: sqlite3.Connection, *, name: str = "") -> None:
