@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
+import orjson
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_bindings, ext_math, ext_optional, ext_strings
 
@@ -254,13 +255,38 @@ def _plain_syntax(message: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value that the binding takes: its own dict or list in place of any other mapping or sequence."""
-    if value is None or isinstance(value, (str, int, float, bool, list, dict)):
-        return cast("Any", value)
+    """A value that the binding takes: its own dict or list in place of any other mapping or sequence.
+
+    The binding cuts texts at a NUL character, without a word; each becomes U+FFFD.
+    """
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if value is None or isinstance(value, (int, float)):
+        return value
     if isinstance(value, Mapping):
-        return dict(cast("Mapping[str, Any]", value))
-    if isinstance(value, Sequence):
-        return list(cast("Sequence[Any]", value))
+        plain: Any = value if isinstance(value, dict) else dict(cast("Mapping[str, Any]", value))
+    elif isinstance(value, Sequence):
+        plain = value if isinstance(value, list) else list(cast("Sequence[Any]", value))
+    else:
+        return value
+    return _without_nul(plain) if _may_hold_nul(plain) else plain
+
+
+def _may_hold_nul(value: Any) -> bool:
+    try:
+        return b"\\u0000" in orjson.dumps(value)
+    except TypeError:
+        return True  # no JSON: looked through in Python, then refused by the binding
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        entries = cast("dict[Any, Any]", value)
+        return {_without_nul(key): _without_nul(item) for key, item in entries.items()}
+    if isinstance(value, list):
+        return [_without_nul(item) for item in cast("list[Any]", value)]
     return value
 
 

@@ -1,8 +1,9 @@
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from modular_agent.engine.expressions import (
@@ -154,7 +155,14 @@ def test_results_are_json(expressions: Expressions, text: str, value: object) ->
 @given(JSON)
 def test_any_json_passes_through_unchanged(value: object) -> None:
     expression = Expressions().expression("state.x")
+    assume("\\u0000" not in json.dumps(value))
     assert expression.evaluate({"x": value}) == value
+
+
+@pytest.mark.parametrize("value", ["a\0b", {"k": "a\0b"}, [{"a\0b": ["a\0b"]}]])
+def test_a_nul_character_cuts_no_text(expressions: Expressions, value: object) -> None:
+    expected = json.loads(json.dumps(value).replace("\\u0000", "\ufffd"))
+    assert expressions.expression("state.x").evaluate({"x": value}) == expected
 
 
 @pytest.mark.parametrize(
