@@ -263,12 +263,11 @@ def _plain(value: Any) -> Any:
         return value.replace("\0", "\ufffd")
     if value is None or isinstance(value, (int, float)):
         return value
-    if isinstance(value, Mapping):
-        plain: Any = value if isinstance(value, dict) else dict(cast("Mapping[str, Any]", value))
-    elif isinstance(value, Sequence):
-        plain = value if isinstance(value, list) else list(cast("Sequence[Any]", value))
-    else:
-        return value
+    plain: Any = value
+    if isinstance(value, Mapping) and not isinstance(value, dict):
+        plain = dict(cast("Mapping[str, Any]", value))
+    elif isinstance(value, Sequence) and not isinstance(value, (list, bytes, bytearray)):
+        plain = list(cast("Sequence[Any]", value))
     return _without_nul(plain) if _may_hold_nul(plain) else plain
 
 
