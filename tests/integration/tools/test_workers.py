@@ -241,6 +241,15 @@ async def test_what_the_code_says_becomes_log(
     assert not [message for _, message in logged if "not this" in message]
 
 
+async def test_a_log_that_fails_does_not_hold_up_the_call(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    def log(level: str, message: str) -> None:
+        raise RuntimeError("the log is closed")
+
+    reply = await pool.call(WorkerCall(reference="tools.work:talk", log=log))
+    assert reply.failure is None
+    assert "could not be logged" in caplog.text
+
+
 async def test_a_flood_of_log_is_cut(pool: WorkerPool, context: ToolContext, logged: list[tuple[str, str]]) -> None:
     await pool.call(call("chatter", context))
     assert len(logged) == 1_000

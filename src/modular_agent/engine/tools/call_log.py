@@ -45,15 +45,13 @@ class CallLog(logging.Handler):
             return
         log, loop = sink
         try:
-            message = self.format(record)
-        except Exception:  # noqa: BLE001  # a wrong format string must not end the author's call
+            level, message = record.levelname.lower(), self.format(record)
+            if _running_loop() is loop:
+                log(level, message)
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(log, level, message)
+        except Exception:  # noqa: BLE001  # a wrong format string, a log that fails: not the author's business
             self.handleError(record)
-            return
-        level = record.levelname.lower()
-        if _running_loop() is loop:
-            log(level, message)
-        elif not loop.is_closed():
-            loop.call_soon_threadsafe(log, level, message)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -224,8 +224,11 @@ class McpConnection:
 
     def _say(self, level: str, message: str) -> None:
         """To the calls in progress: which of them it concerns the protocol does not tell; else to our own log."""
-        for log in self._logs:
-            log(level, message)
+        for log in tuple(self._logs):
+            try:
+                log(level, message)
+            except Exception:
+                self._logger.exception("what the MCP server %s said could not be logged", self._name)
         if not self._logs:
             self._logger.info("%s: %s", self._name, message)
 

@@ -1,6 +1,7 @@
 """One worker process as its pool sees it."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from modular_agent.engine.tools.process_tree import kill_tree
 
 __all__ = ["Failure", "FailureKind", "WorkerProcess", "WorkerReply"]
 
+_LOG: Final = logging.getLogger(__name__)
 GUARDED: Final = hasattr(os, "fork")
 STDERR_LINES: Final = 60  # kept for the report of a worker that died
 LINE: Final = 8_192
@@ -72,8 +74,10 @@ class WorkerProcess:
     @classmethod
     async def start(cls, *, root: Path, allowed_modules: tuple[str, ...], patience: float) -> "WorkerProcess":
         """Starts a process and waits until it takes calls. Raises `WorkerUnavailable`."""
-        life_end, life = os.pipe() if GUARDED else (-1, -1)
+        life_end, life = -1, -1
         try:
+            if GUARDED:
+                life_end, life = os.pipe()
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -147,16 +151,24 @@ class WorkerProcess:
         try:
             if not GUARDED:
                 await asyncio.to_thread(kill_tree, self._process.pid)
-            await asyncio.wait_for(self._process.wait(), END_PATIENCE)
-        except TimeoutError:
-            await asyncio.to_thread(kill_tree, self._process.pid)
-            await asyncio.wait_for(self._process.wait(), END_PATIENCE)
+            while not await self._ends():
+                # Uninterruptible sleep in the kernel, say. To go on would be to claim that nothing executes any more.
+                _LOG.warning("worker process %d does not end; it is killed again", self._process.pid)
+                await asyncio.to_thread(kill_tree, self._process.pid)
         finally:
             self._listening.cancel()
             self._hearing.cancel()
             await asyncio.wait({self._listening, self._hearing})
             if self._process.stdin is not None:
                 self._process.stdin.close()
+
+    async def _ends(self) -> bool:
+        """Waits some seconds for the process to end."""
+        try:
+            await asyncio.wait_for(asyncio.shield(self._process.wait()), END_PATIENCE)
+        except TimeoutError:
+            return False
+        return True
 
     async def _greet(self, start: Mapping[str, Any], patience: float) -> None:
         await self._send(frames.encode(start))
@@ -202,7 +214,7 @@ class WorkerProcess:
         if call is None or message["id"] != call.number:
             return  # a thread that the author's code left behind still talks
         if (log := message.get("log")) is not None:
-            call.log(log[0], log[1])
+            _tell(call.log, log[0], log[1])
         elif not call.reply.done():
             call.reply.set_result(_reply(message))
 
@@ -218,11 +230,12 @@ class WorkerProcess:
                 text = line.decode(errors="replace").rstrip()
                 self._stderr.append(text)
                 if self._call is not None and text:
-                    self._call.log("info", text)
+                    _tell(self._call.log, "info", text)
 
     async def _death(self) -> WorkerReply:
         """The reply of a worker that ended by itself."""
-        await self.wait_ended()
+        if not await self._ends():
+            await asyncio.to_thread(kill_tree, self._process.pid)
         await asyncio.wait({self._hearing}, timeout=0.5)
         failure = Failure(
             kind="died",
@@ -232,12 +245,13 @@ class WorkerProcess:
         )
         return WorkerReply(failure=failure)
 
-    async def wait_ended(self) -> None:
-        """Waits for the process to end; one that does not end within some seconds is killed."""
-        try:
-            await asyncio.wait_for(asyncio.shield(self._process.wait()), END_PATIENCE)
-        except TimeoutError:
-            await asyncio.to_thread(kill_tree, self._process.pid)
+
+def _tell(log: Callable[[str, str], None], level: str, message: str) -> None:
+    """A log that fails must not keep the call's result from coming."""
+    try:
+        log(level, message)
+    except Exception:
+        _LOG.exception("what a tool said could not be logged")
 
 
 async def _next_frame(stream: asyncio.StreamReader) -> dict[str, Any] | None:

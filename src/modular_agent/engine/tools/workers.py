@@ -16,6 +16,7 @@ from modular_agent.engine.tools.worker_process import Failure, WorkerProcess, Wo
 
 __all__ = ["Failure", "WorkerCall", "WorkerPool", "WorkerReply"]
 
+CLOSING: Final = 30.0  # seconds; a process that not even SIGKILL ends must not keep the server from ending
 HOUSEKEEPING: Final = 5.0  # seconds between two looks at idle workers
 
 
@@ -101,7 +102,9 @@ class WorkerPool:
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait({self._keeping})
-        await asyncio.gather(*(worker.kill() for worker in tuple(self._workers)))
+        ends = [asyncio.ensure_future(worker.kill()) for worker in tuple(self._workers)]
+        if ends:
+            await asyncio.wait(ends, timeout=CLOSING)
         self._workers.clear()
         self._idle.clear()
 
