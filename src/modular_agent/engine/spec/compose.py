@@ -82,18 +82,21 @@ class Composer:
             mark = Mark(before.count("\n") + 1, bad.start() - before.rfind("\n"), bad.start())
             message = f"the character U+{ord(bad[0]):04X} cannot be used"
             raise WorkflowInvalid([self._fault("yaml_syntax", message, mark)])
-        return self._joined_surrogates() if self._text.lstrip()[:1] in ("{", "[") else self._text
+        return self._json_as_yaml() if self._text.lstrip()[:1] in ("{", "[") else self._text
 
-    def _joined_surrogates(self) -> str:
-        r"""JSON writes characters beyond U+FFFF as two `\u` escapes; YAML knows one `\U` of 8 digits."""
-        if not _SURROGATES.search(self._text):
+    def _json_as_yaml(self) -> str:
+        r"""What YAML reads otherwise than JSON: tabs between values, and characters beyond U+FFFF as two `\u` escapes.
+
+        A tab becomes a space (JSON has none inside of texts), two escapes one `\U` of 8 digits.
+        """
+        if "\t" not in self._text and not _SURROGATES.search(self._text):
             return self._text
         try:
             json.loads(self._text)
         except (ValueError, RecursionError):
             return self._text
         lines: list[str] = []
-        for number, line in enumerate(self._text.split("\n"), start=1):
+        for number, line in enumerate(self._text.replace("\t", " ").split("\n"), start=1):
             lines.append(self._joined_line(line, number))
         return "\n".join(lines)
 
