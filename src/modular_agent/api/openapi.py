@@ -46,6 +46,17 @@ TAGS: Final[list[dict[str, Any]]] = [
 # Exact versions: what a content delivery network serves under them never changes.
 _SWAGGER: Final = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5.17.14"
 _REDOC: Final = "https://cdn.jsdelivr.net/npm/redoc@2.1.5/bundles/redoc.standalone.js"
+_TYPICAL: Final = {
+    400: "invalid_input",
+    403: "foreign_origin",
+    404: "session_not_found",
+    409: "run_already_active",
+    413: "body_too_large",
+    422: "invalid_request",
+    429: "too_many_requests",
+    500: "internal_error",
+    503: "server_stopping",
+}
 _NO_ICON: Final = "data:,"
 _SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -109,7 +120,7 @@ def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _sample(error: "int | type[AgentError]", status: int) -> tuple[str, str]:
     if isinstance(error, int):
-        return ("invalid_request", "The request has 1 fault(s).") if status == 422 else ("...", title_of(status))
+        return _TYPICAL.get(error, "request_refused"), title_of(status)
     return error.code, error.english
 
 
@@ -161,7 +172,7 @@ def _page(page: HTMLResponse) -> HTMLResponse:
     scripts = " ".join(_hash(text) for text in _SCRIPT.findall(bytes(page.body).decode()))
     page.headers["Content-Security-Policy"] = (
         f"default-src 'none'; script-src https://cdn.jsdelivr.net {scripts}; "
-        "style-src https://cdn.jsdelivr.net 'unsafe-inline'; img-src 'self' data: https://cdn.jsdelivr.net; "
+        "style-src https://cdn.jsdelivr.net 'unsafe-inline'; img-src 'self' data: https://cdn.jsdelivr.net https://cdn.redoc.ly; "
         "font-src data:; connect-src 'self'; worker-src blob:; frame-ancestors 'none'; base-uri 'none'"
     ).replace(" ;", ";")
     return page
