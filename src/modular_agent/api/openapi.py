@@ -172,7 +172,8 @@ def _page(page: HTMLResponse) -> HTMLResponse:
     scripts = " ".join(_hash(text) for text in _SCRIPT.findall(bytes(page.body).decode()))
     page.headers["Content-Security-Policy"] = (
         f"default-src 'none'; script-src https://cdn.jsdelivr.net {scripts}; "
-        "style-src https://cdn.jsdelivr.net 'unsafe-inline'; img-src 'self' data: https://cdn.jsdelivr.net https://cdn.redoc.ly; "
+        "style-src https://cdn.jsdelivr.net 'unsafe-inline'; "
+        "img-src 'self' data: https://cdn.jsdelivr.net https://cdn.redoc.ly; "
         "font-src data:; connect-src 'self'; worker-src blob:; frame-ancestors 'none'; base-uri 'none'"
     ).replace(" ;", ";")
     return page
