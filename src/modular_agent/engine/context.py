@@ -46,6 +46,7 @@ class RunContext:
     inbox_waiting: bool = False
     prompts: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])  # node to digest, record id
 
+    notes: set[str] = field(default_factory=set[str])  # warnings that were logged
     started_at: int = 0  # µs since the epoch
     slots: dict[str, asyncio.Semaphore] = field(default_factory=dict[str, asyncio.Semaphore])
     _states: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])

@@ -57,39 +57,45 @@ class ModelDirectory:
         return self._chains[key]
 
     def _make(self, name: str, model_id: str | None) -> ModelChain:
-        spec = self.workflow.spec.models[name]
-        models = [self._model(name, spec, model_id)]
-        models += [self._model(other, self.workflow.spec.models[other], None) for other in spec.fallback]
-        policy = RetryPolicy(
-            max_attempts=spec.retry.max_attempts, backoff=spec.retry.backoff, max_backoff=spec.retry.max_backoff
+        specs = self.workflow.spec.models
+        spec = specs[name]
+        made: list[ChatModel] = []
+        keyless: list[tuple[ChatModel, str]] = []
+        for each, wanted in ((name, model_id), *((other, None) for other in spec.fallback)):
+            settings = self._settings(each, specs[each], wanted)
+            try:
+                made.append(self.factory.make(settings))
+            except MissingKey as error:
+                keyless.append((_Keyless(settings, error), str(error)))
+        return ModelChain(
+            models=made or [model for model, _ in keyless],
+            policy=RetryPolicy(
+                max_attempts=spec.retry.max_attempts, backoff=spec.retry.backoff, max_backoff=spec.retry.max_backoff
+            ),
+            timeout=spec.timeout,
+            notes=tuple(f"{note} Using {made[0].model} instead." for _, note in keyless) if made else (),
         )
-        return ModelChain(models=models, policy=policy, timeout=spec.timeout)
 
-    def _model(self, name: str, spec: ModelSpec, model_id: str | None) -> ChatModel:
-        parameters = {**spec.parameters, **{key: v for key in _PARAMETERS if (v := getattr(spec, key)) is not None}}
-        settings = ModelSettings(
+    def _settings(self, name: str, spec: ModelSpec, model_id: str | None) -> ModelSettings:
+        return ModelSettings(
             name=name,
             provider=spec.provider,
             model=model_id or spec.model,
             base_url=spec.base_url,
             api_key_env=spec.api_key_env,
-            parameters=parameters,
+            parameters={**spec.parameters, **{key: v for key in _PARAMETERS if (v := getattr(spec, key)) is not None}},
             timeout=spec.timeout,
             script=self.workflow.scripts.get(spec.script) if spec.script else None,
             script_source=spec.script or "",
         )
-        try:
-            return self.factory.make(settings)
-        except MissingKey as error:
-            return _Keyless(spec.provider, settings.model or name, error)
 
 
 class _Keyless:
-    """A model whose key is not set: it fails when it is called, so that a fallback can answer."""
+    """A model whose key is not set: it fails when it is called, not when the workflow is loaded."""
 
-    def __init__(self, provider: str, model: str, error: MissingKey) -> None:
-        self.provider = provider
-        self.model = model
+    def __init__(self, settings: ModelSettings, error: MissingKey) -> None:
+        self.provider = settings.provider
+        self.model = settings.model or settings.name
         self._error = error
 
     async def complete(self, request: ChatRequest, on_delta: DeltaSink) -> Completion:

@@ -83,7 +83,8 @@ class RunsService:
         workflow = await self._catalog.workflow(session.workflow_version)
         if request.state:
             workflow.check_state(request.state, path="state")
-        given = await self._input(session, workflow, request)
+        fresh = await self._is_fresh(session)
+        given = await self._input(session, workflow, request, fresh=fresh)
         key = RunKey(session.ref, new_id("run"), 1)
         admission = self._supervisor.admit()
         try:
@@ -98,7 +99,7 @@ class RunsService:
             key=key,
             workflow=workflow,
             input=workflow.graph_input(given),
-            fresh=session.current_run_id is None,
+            fresh=fresh,
             overrides=session.agent_config,
             limits=_limits(session.agent_config, request.limits),
             started_at=started_at,
@@ -106,11 +107,17 @@ class RunsService:
         self._supervisor.start(ticket, admission)
         return key.run_id
 
-    async def _input(self, session: SessionRow, workflow: Workflow, request: StartRequest) -> dict[str, Any]:
+    async def _is_fresh(self, session: SessionRow) -> bool:
+        """Whether no run of the session has left a state."""
+        return session.last_seq == 0 or await self._store.checkpoint(session.ref, "", None) is None
+
+    async def _input(
+        self, session: SessionRow, workflow: Workflow, request: StartRequest, *, fresh: bool
+    ) -> dict[str, Any]:
         """What the graph starts with, as JSON: what was left over, the session's initial state, the request's own."""
         given: dict[str, Any] = {}
         messages: list[Any] = []
-        if session.current_run_id is None:
+        if fresh:
             given.update(session.initial_state)
         elif session.status in _CARRYING:
             messages, others = await workflow.unfinished(self._saver, session.ref)

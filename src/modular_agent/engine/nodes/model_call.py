@@ -49,6 +49,10 @@ async def call_model(
     Raises `ProviderError` when every attempt failed, `LimitReached` when the budget is used up.
     """
     context = visit.context
+    for note in chain.notes:
+        if note not in context.notes:
+            context.notes.add(note)
+            context.emit(context.record(RecordType.LOG, visit.node, level="warning", message=note))
     estimate = _estimate(conversation.messages, parameters) if context.budget.limits.get("max_tokens") else 0
     within_budget(visit, calls=1, tokens=estimate)
     observer = _CallLog(visit, conversation.references, parameters, tools, context.budget.reserve(tokens=estimate))

@@ -11,8 +11,12 @@ __all__ = ["ModelChain"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChain:
-    """The models to call, in order; `timeout` is in seconds for one call."""
+    """The models to call, in order; `timeout` is in seconds for one call.
+
+    `notes` say what of the configuration could not be used, for the log of each run.
+    """
 
     models: Sequence[ChatModel]
     policy: RetryPolicy
     timeout: float
+    notes: tuple[str, ...] = ()
