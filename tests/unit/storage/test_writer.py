@@ -1,7 +1,8 @@
 import asyncio
 import sqlite3
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -377,7 +378,16 @@ async def test_a_cancelled_waiter_does_not_take_its_unit_back(database, make_ses
     assert (await database.log.append(saying(session, "next"))).records[0].seq == 2
 
 
-async def test_a_busy_event_loop_does_not_starve_the_writer(database, make_session):
+@pytest.fixture
+def greedy_threads() -> Iterator[None]:
+    """A thread that has the GIL keeps it: what a busy event loop may do to the writer at any time, made certain."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5)
+    yield
+    sys.setswitchinterval(before)
+
+
+async def test_a_busy_event_loop_does_not_starve_the_writer(database, make_session, greedy_threads):
     session = await make_session()
     loop = asyncio.get_running_loop()
     running = True
@@ -397,7 +407,7 @@ async def test_a_busy_event_loop_does_not_starve_the_writer(database, make_sessi
         await database.log.append(saying(session, "x"))
         taken.append(time.perf_counter() - start)
     running = False
-    assert sorted(taken)[6] < 0.2  # without the handover: more than a second
+    assert max(taken) < 1.0  # without the handover: several seconds
 
 
 async def test_two_hundred_writers_at_once_never_meet_a_lock(database, make_session):

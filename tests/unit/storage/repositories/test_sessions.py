@@ -193,8 +193,8 @@ async def test_a_cursor_belongs_to_its_order(lists, many):
 @pytest.mark.parametrize("sort", ["created_at", "updated_at", "cost_nano", "(prompt_tokens + completion_tokens)"])
 async def test_sorting_a_tenants_sessions_uses_an_index(database, sort):
     plan = await database.readers.query(
-        f"EXPLAIN QUERY PLAN SELECT * FROM sessions WHERE deleted_at IS NULL AND tenant = ? ORDER BY {sort} DESC, n DESC"
-        " LIMIT 20",
+        "EXPLAIN QUERY PLAN SELECT * FROM sessions WHERE deleted_at IS NULL AND tenant = ?"
+        f" ORDER BY {sort} DESC, n DESC LIMIT 20",
         ("a",),
     )
     assert "USING INDEX ix_sessions" in str(plan)
