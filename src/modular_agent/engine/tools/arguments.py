@@ -1,9 +1,11 @@
 """The arguments that a model wrote, as a mapping; or what to tell the model about them."""
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, cast
 
+import orjson
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.protocols import Validator
 from jsonschema.validators import Draft202012Validator, validator_for
@@ -16,23 +18,24 @@ __all__ = ["ArgumentSchema", "parse_arguments"]
 
 SHOWN: Final = 10  # faults in one answer
 ERROR: Final = "InvalidArguments"
+LONG: Final = re.compile(r"\d{19}")
 
 
 def parse_arguments(text: str) -> dict[str, Any] | ToolOutcome:
-    """The object that the JSON `text` holds, numbers exact; an outcome for the model when it does not hold one.
+    """The object that the JSON `text` holds; an outcome for the model when it does not hold one.
 
-    Empty text is an empty object: that is how some models call a tool without arguments.
+    What the log and the checkpoints cannot hold is refused here: half characters, integers beyond 64 bits. Empty text
+    is an empty object: that is how some models call a tool without arguments.
     """
     if not text.strip():
         return {}
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = orjson.loads(text)
+        if LONG.search(text):
+            json.loads(text, parse_int=_bounded_integer)  # orjson makes floats of them
     except (ValueError, RecursionError) as error:
-        place = (
-            f"{error.msg} at line {error.lineno} column {error.colno}"
-            if isinstance(error, json.JSONDecodeError)
-            else str(error)
-        )
+        decoding = isinstance(error, json.JSONDecodeError)
+        place = f"{error.msg} at line {error.lineno} column {error.colno}" if decoding else str(error)
         return failed(f"The arguments are not valid JSON: {place}. Send one JSON object.", error_type=ERROR)
     if not isinstance(value, dict):
         kinds: dict[type, str] = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
@@ -73,5 +76,8 @@ def _place(fault: ValidationError) -> str:
     return ".".join(str(part) for part in fault.absolute_path)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _bounded_integer(digits: str) -> int:
+    value = int(digits) if len(digits) <= 20 else 2**64
+    if not -(2**63) <= value < 2**64:
+        raise ValueError(f"the number {digits[:30]} has more than 64 bits: send it as a string")
+    return value

@@ -17,13 +17,13 @@ def failed(message: str, *, error_type: str) -> ToolOutcome:
 
 def raised(error: BaseException) -> ToolOutcome:
     """The failure of a call that raised `error`."""
-    text = str(error)
+    text = str(error).encode("utf-8", "replace").decode()  # file names may hold half characters
     name = type(error).__name__
     return ToolOutcome(
         content=f"{name}: {text}" if text else name,
         success=False,
         error_type=name,
-        stack_trace="".join(traceback.format_exception(error)),
+        stack_trace="".join(traceback.format_exception(error)).encode("utf-8", "replace").decode(),
     )
 
 

@@ -250,7 +250,7 @@ def _tell(log: Callable[[str, str], None], level: str, message: str) -> None:
     """A log that fails must not keep the call's result from coming."""
     try:
         log(level, message)
-    except Exception:
+    except Exception:  # noqa: BLE001  # whatever it raised
         _LOG.exception("what a tool said could not be logged")
 
 

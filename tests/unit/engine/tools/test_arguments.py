@@ -1,4 +1,7 @@
+import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from modular_agent.engine.tools.arguments import ArgumentSchema, parse_arguments
 from modular_agent.engine.tools.port import ToolOutcome
@@ -13,7 +16,26 @@ def failure(text: str) -> str:
 
 
 def test_an_object_is_parsed_with_exact_numbers() -> None:
-    assert parse_arguments('{"a": 123456789012345678901234567890}') == {"a": 123456789012345678901234567890}
+    numbers = [2**63, 2**64 - 1, -(2**63), 1.5]
+    assert parse_arguments(f'{{"a": {numbers}}}') == {"a": numbers}
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**40])
+def test_a_number_that_nothing_here_can_store_is_an_outcome(number: int) -> None:
+    assert "send it as a string" in failure(f'{{"a": [{number}]}}')
+
+
+def test_half_a_character_is_an_outcome() -> None:
+    assert "not valid JSON" in failure('{"a": "\\ud800"}')
+    assert parse_arguments('{"a": "\\ud83d\\ude00"}') == {"a": "😀"}
+
+
+@settings(deadline=None)
+@given(st.text(alphabet='{}[]":,0123456789eE+-.\\ud8 ntrfalse', max_size=60))
+def test_whatever_is_accepted_can_be_stored(text: str) -> None:
+    parsed = parse_arguments(text)
+    if not isinstance(parsed, ToolOutcome):
+        orjson.dumps(parsed)
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "{}"])
@@ -23,7 +45,7 @@ def test_no_text_means_no_arguments(text: str) -> None:
 
 def test_broken_json_is_an_outcome_with_its_place() -> None:
     assert "line 1 column 7" in failure('{"a": ')
-    assert "NaN is not JSON" in failure('{"a": NaN}')
+    assert "line 1 column 7" in failure('{"a": NaN}')
 
 
 @pytest.mark.parametrize(
