@@ -1,5 +1,6 @@
 """What one connection is subscribed to, which of it has something to send, and what would be sent twice."""
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ class Interest:
     key: str | None
     subscription: Subscription
     ready: bool = True  # it is in line to be read
+    fetch: asyncio.Task[list[Event]] | None = None  # reads from the log, out of line
+    delivered: int = 0  # the last seq that went out, or after which it began
 
 
 class Interests:
@@ -38,9 +41,15 @@ class Interests:
         self._by_key: dict[str | None, Interest] = {}
         self._line: deque[Interest] = deque()
         self._floors: dict[str, int] = {}
+        self._fetches: set[asyncio.Task[list[Event]]] = set()
 
     def __len__(self) -> int:
         return len(self._by_key)
+
+    @property
+    def fetching(self) -> bool:
+        """Whether something is on its way from the log."""
+        return bool(self._fetches)
 
     async def of_session(self, message: Subscribe, session: SessionRef) -> tuple[Interest, Head]:
         """Subscribes to one session, in place of what there was. It is not read before `begin`.
@@ -66,7 +75,7 @@ class Interests:
         except BaseException:
             subscription.close()
             raise
-        interest = Interest(session.session_id, subscription)
+        interest = Interest(session.session_id, subscription, delivered=subscription.cursor)
         return interest, head
 
     def of_tenant(self, message: Subscribe, tenant: str) -> Interest:
@@ -111,21 +120,49 @@ class Interests:
                 return interest
         return None
 
+    def read(self, interest: Interest) -> list[Event] | None:
+        """What a subscription has now; None: it reads from the log, and gets in line when that is done.
+
+        So a slow log holds up neither answers nor other subscriptions. Raises what `Subscription.read` raises.
+        """
+        if interest.fetch is not None:
+            if not interest.fetch.done():
+                return None
+            fetch, interest.fetch = interest.fetch, None
+            if batch := fetch.result():
+                return batch
+        batch = interest.subscription.read_now()
+        if batch is None:
+            fetch = interest.fetch = asyncio.get_running_loop().create_task(interest.subscription.read())
+            self._fetches.add(fetch)
+            fetch.add_done_callback(lambda done: self._fetched(interest, done))
+        return batch
+
     def put_back(self, interest: Interest) -> None:
         """It may have more: its turn comes again after the others'."""
         self._line_up(interest)
 
     def once(self, interest: Interest, batch: list[Event]) -> list[Event]:
-        """Of a batch, what no other subscription of this connection delivers."""
+        """Of a batch that goes out now, what no other subscription of this connection delivers."""
+        interest.delivered = next((event.seq for event in reversed(batch) if event.seq), interest.delivered)
         if isinstance(interest.subscription, LiveSubscription) and (len(self._by_key) > 1 or self._floors):
             return [event for event in batch if not self._covered(interest, event)]
         return batch
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         for interest in list(self._by_key.values()):
             interest.subscription.close()
         self._by_key.clear()
         self._line.clear()
+        for fetch in self._fetches:
+            fetch.cancel()
+        await asyncio.gather(*self._fetches, return_exceptions=True)
+
+    def _fetched(self, interest: Interest, fetch: "asyncio.Task[list[Event]]") -> None:
+        self._fetches.discard(fetch)
+        if not fetch.cancelled():
+            fetch.exception()  # whoever reads the interest gets it; nobody may, after unsubscribe
+            self._line_up(interest)
 
     def _check_room(self, key: str | None) -> None:
         if key not in self._by_key and len(self._by_key) >= self._limit:
@@ -142,8 +179,10 @@ class Interests:
         if interest is None:
             return False
         interest.subscription.close()
+        if interest.fetch is not None:
+            interest.fetch.cancel()
         if isinstance(interest.subscription, SessionSubscription) and key is not None and WILDCARD in self._by_key:
-            self._floors[key] = interest.subscription.cursor
+            self._floors[key] = interest.delivered
             if len(self._floors) > FLOORS:
                 del self._floors[next(iter(self._floors))]
         elif key == WILDCARD:

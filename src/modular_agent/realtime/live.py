@@ -123,6 +123,9 @@ class LiveSubscription(Subscription):
         return kind in self.types
 
     async def read(self, limit: int = BATCH) -> list[Event]:
+        return self.read_now(limit)
+
+    def read_now(self, limit: int = BATCH) -> list[Event]:
         batch: list[Event] = []
         if self.ending is not None:
             return batch

@@ -43,6 +43,10 @@ class Subscription(ABC):
         """
 
     @abstractmethod
+    def read_now(self, limit: int = BATCH) -> list[Event] | None:
+        """The same without waiting: None when it takes a look into the log, that is a call of `read`."""
+
+    @abstractmethod
     def close(self) -> None:
         """Ends the subscription; what was not read is not delivered. May be called again."""
 
@@ -182,6 +186,11 @@ class SessionSubscription(Subscription):
                 raise LogUnavailable(session_id=self.session.session_id)
             await asyncio.sleep(RETRY)
         return []
+
+    def read_now(self, limit: int = BATCH) -> list[Event] | None:
+        if self.ending is not None:
+            return []
+        return None if self._head is None else self._read_ring(limit)
 
     def delivers(self, event: Event) -> bool:
         """Whether an event of this session, seen elsewhere, is one that this subscription delivers."""

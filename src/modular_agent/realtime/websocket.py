@@ -168,7 +168,7 @@ class Connection:
     async def _finish(self, tasks: list["asyncio.Task[None]"]) -> None:
         for task in tasks:
             task.cancel()
-        self._interests.close()
+        await self._interests.aclose()
         failures = [result for result in await asyncio.gather(*tasks, return_exceptions=True) if result is not None]
         gone = any(isinstance(failure, Disconnected) for failure in failures)
         failed = [error for error in failures if isinstance(error, Exception) and not isinstance(error, Disconnected)]
@@ -261,7 +261,7 @@ class Connection:
             interest = self._interests.next_ready()
             if interest is not None:
                 await self._deliver(interest)
-            elif self._draining:
+            elif self._draining and not self._interests.fetching:
                 return self.close(GOING_AWAY, "The server is shutting down.")
             else:
                 self._waiter = asyncio.get_running_loop().create_future()
@@ -270,10 +270,12 @@ class Connection:
     async def _deliver(self, interest: Interest) -> None:
         subscription = interest.subscription
         try:
-            batch = await subscription.read(BATCH)
+            batch = self._interests.read(interest)
         except AgentError as error:
             self._interests.drop(interest)
             self._refuse(error, None, interest.key)
+            return
+        if batch is None:
             return
         for event in self._interests.once(interest, batch):
             await self._transmit(event.envelope)

@@ -267,6 +267,27 @@ async def test_a_stale_cursor_is_answered_then_reset(server: SocketServer, log: 
         assert (await client.ask("unsubscribe", session_id=session.session_id))["data"]["code"] == "not_subscribed"
 
 
+async def test_a_slow_log_holds_up_neither_pings_nor_other_subscriptions(
+    server: SocketServer, hub: Hub, log: MemoryLog
+) -> None:
+    old, new = log.session(1), log.session(2)
+    log.append_many(old, 100)
+    async with server.client() as client:
+        await client.ask("subscribe", session_id=new.session_id)
+        log.gate.clear()
+        await client.ask("subscribe", session_id=old.session_id, after_seq=0)
+        assert (await client.ask("ping"))["type"] == "pong"
+        hub.publish(log.append_many(new, 1))
+        assert (await client.hear())["session_id"] == new.session_id
+        log.gate.set()
+        assert len(await client.hear_until(100)) == 100
+        log.gate.clear()
+        await client.ask("subscribe", session_id=old.session_id, after_seq=0)
+        await client.ask("unsubscribe", session_id=old.session_id)
+        log.gate.set()
+        assert await client.silent()
+
+
 async def test_a_log_that_fails_costs_the_subscription_and_not_the_connection(hub: Hub, server: SocketServer) -> None:
     session = server.log.session()
     server.log.append_many(session, 100)
