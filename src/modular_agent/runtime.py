@@ -1,22 +1,30 @@
 """The composition root: builds every part from the settings, for the server and for the command line alike."""
 
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from modular_agent.kit.clock import Clock, SystemClock
 from modular_agent.settings import Settings
-from modular_agent.storage.database import Database
 
 if TYPE_CHECKING:
+    from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.service import RunsService
+    from modular_agent.domain.runs.store import DatabaseRunStore
+    from modular_agent.domain.runs.views import RunViews
+    from modular_agent.domain.sessions.service import SessionsService
     from modular_agent.domain.workflows.catalog import WorkflowCatalog
+    from modular_agent.engine.checkpoints import Saver
     from modular_agent.engine.supervisor import Supervisor
     from modular_agent.realtime.hub import Hub
+    from modular_agent.storage.database import Database
 
 __all__ = ["Runtime", "open_runtime"]
+
+# What workflow files may not read with ${env...}: the server's own secrets.
+_OWN_SECRETS: Final = frozenset({"SECRET_KEY", "DATABASE_URL"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,69 +32,131 @@ class Runtime:
     """The parts of a running process."""
 
     settings: Settings
-    database: Database
+    clock: Clock
+    database: "Database"
     hub: "Hub"
     catalog: "WorkflowCatalog"
+    sessions: "SessionsService"
     runs: "RunsService"
+    control: "RunControl"
+    views: "RunViews"
     supervisor: "Supervisor"
 
 
 @asynccontextmanager
 async def open_runtime(
     settings: Settings, *, clock: Clock | None = None, environment: Mapping[str, str] | None = None
-) -> AsyncIterator[Runtime]:
-    """Opens everything; at the end drains the runs, then closes in reverse order."""
+) -> AsyncGenerator[Runtime]:
+    """Opens everything; at the end drains the runs, then closes in reverse order.
+
+    `environment` is where provider keys and the variables of workflow files come from. Nothing is recovered yet: see
+    `RunsService.recover`.
+    """
+    async with AsyncExitStack() as stack:
+        yield await _open(
+            settings, clock or SystemClock(), dict(os.environ if environment is None else environment), stack
+        )
+
+
+async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], stack: AsyncExitStack) -> Runtime:
+    from modular_agent.domain.history.tail import LogTail
+    from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.service import RunsService
     from modular_agent.domain.runs.store import DatabaseRunStore
-    from modular_agent.domain.workflows.catalog import Authoring, WorkflowCatalog
+    from modular_agent.domain.runs.views import RunViews
+    from modular_agent.domain.sessions.service import SessionsService
     from modular_agent.engine.checkpoints import Saver
-    from modular_agent.engine.providers.pricing import PriceBook
+    from modular_agent.realtime.hub import Hub
+    from modular_agent.storage.database import Database
+
+    storage = settings.storage
+    database = await stack.enter_async_context(
+        Database.open(storage.data_path, url=storage.url, clock=clock, reader_threads=storage.readers)
+    )
+    tail = LogTail(database)
+    hub = await stack.enter_async_context(Hub(tail, tenants=tail, clock=clock))
+    stack.callback(database.log.listen(hub.publish))
+    store = DatabaseRunStore(database, clock)
+    saver = Saver(store, max_state_bytes=settings.runs.max_state_bytes)
+    catalog = await _catalog(settings, clock, environ, stack, database, saver)
+    supervisor = await _supervisor(settings, clock, stack, store, saver, hub)
+    runs = RunsService(database, catalog=catalog, supervisor=supervisor, store=store, saver=saver, clock=clock)
+    control = RunControl(database, runs=runs, supervisor=supervisor, store=store, clock=clock)
+    return Runtime(
+        settings=settings,
+        clock=clock,
+        database=database,
+        hub=hub,
+        catalog=catalog,
+        sessions=SessionsService(database, catalog=catalog, control=control, saver=saver, hub=hub, clock=clock),
+        runs=runs,
+        control=control,
+        views=RunViews(database, store=store, supervisor=supervisor),
+        supervisor=supervisor,
+    )
+
+
+async def _catalog(
+    settings: Settings,
+    clock: Clock,
+    environ: Mapping[str, str],
+    stack: AsyncExitStack,
+    database: "Database",
+    saver: "Saver",
+) -> "WorkflowCatalog":
+    from modular_agent.domain.workflows.catalog import Authoring, WorkflowCatalog
     from modular_agent.engine.providers.registry import ModelFactory
     from modular_agent.engine.registry import WorkflowRegistry
-    from modular_agent.engine.run import RunServices
-    from modular_agent.engine.supervisor import Supervisor
     from modular_agent.engine.tools.builtin.registry import BUILTINS
     from modular_agent.engine.tools.registry import ToolBox, ToolLimits
-    from modular_agent.realtime.hub import Hub
-    from modular_agent.domain.history.tail import LogTail
 
-    clock = clock or SystemClock()
-    environ = dict(os.environ if environment is None else environment)
-    data_path = settings.storage.data_path
-    root = settings.storage.config_path
-    async with Database.open(data_path, url=settings.storage.url, clock=clock) as database:
-        log = LogTail(database)
-        async with (
-            Hub(log, tenants=log, clock=clock) as hub,
-            ModelFactory(environ, clock=clock) as factory,
-            ToolBox(
-                root,
-                clock=clock,
-                environ=environ,
-                allowed_modules=settings.storage.allowed_modules,
-                limits=ToolLimits(output_bytes=settings.runs.max_tool_output_bytes, workers=settings.runs.tool_processes),
-            ) as toolbox,
-        ):
-            database.log.listen(hub.publish)
-            store = DatabaseRunStore(database, clock)
-            saver = Saver(store, max_state_bytes=settings.runs.max_state_bytes)
-            services = RunServices(
-                store=store,
-                saver=saver,
-                clock=clock,
-                prices=PriceBook(),
-                publish_delta=hub.delta,
-                files=data_path / "files",
-            )
-            async with Supervisor(services, max_parallel=settings.runs.max_parallel) as supervisor:
-                authoring = Authoring(
-                    root=root, environment=environ, references=toolbox.references, builtin_tools=[f"builtin.{name}" for name in BUILTINS]
-                )
-                registry = WorkflowRegistry(saver=saver, factory=factory, toolbox=toolbox)
-                catalog = WorkflowCatalog(database, registry=registry, authoring=authoring, clock=clock)
-                runs = RunsService(
-                    database, catalog=catalog, supervisor=supervisor, store=store, saver=saver, clock=clock
-                )
-                yield Runtime(
-                    settings=settings, database=database, hub=hub, catalog=catalog, runs=runs, supervisor=supervisor
-                )
+    factory = await stack.enter_async_context(ModelFactory(environ, clock=clock))
+    toolbox = await stack.enter_async_context(
+        ToolBox(
+            settings.storage.config_path,
+            clock=clock,
+            environ=environ,
+            allowed_modules=settings.storage.allowed_modules,
+            limits=ToolLimits(output_bytes=settings.runs.max_tool_output_bytes, workers=settings.runs.tool_processes),
+        )
+    )
+    authoring = Authoring(
+        root=settings.storage.config_path,
+        environment={name: value for name, value in environ.items() if name not in _OWN_SECRETS},
+        references=toolbox.references,
+        builtin_tools=[f"builtin.{name}" for name in BUILTINS],
+    )
+    registry = WorkflowRegistry(saver=saver, factory=factory, toolbox=toolbox)
+    return WorkflowCatalog(database, registry=registry, authoring=authoring, clock=clock)
+
+
+async def _supervisor(
+    settings: Settings,
+    clock: Clock,
+    stack: AsyncExitStack,
+    store: "DatabaseRunStore",
+    saver: "Saver",
+    hub: "Hub",
+) -> "Supervisor":
+    from modular_agent.engine.providers.pricing import PriceBook
+    from modular_agent.engine.run import RunServices
+    from modular_agent.engine.supervisor import Supervisor
+
+    services = RunServices(
+        store=store,
+        saver=saver,
+        clock=clock,
+        prices=PriceBook(),
+        publish_delta=hub.delta,
+        files=settings.storage.data_path / "files",
+    )
+    runs = settings.runs
+    return await stack.enter_async_context(
+        Supervisor(
+            services,
+            max_parallel=runs.max_parallel,
+            max_queued=runs.max_queued,
+            stop_grace=runs.stop_grace,
+            drain_grace=settings.http.shutdown_grace,
+        )
+    )

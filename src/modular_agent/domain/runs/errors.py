@@ -2,16 +2,16 @@
 
 from modular_agent.errors import AgentError, InvalidInput, Kind
 
-__all__ = ["AnswerInvalid", "LimitsInvalid", "NotPaused", "QuestionsOpen", "RunNotFound"]
+__all__ = ["AnswerInvalid", "LimitsInvalid", "NoActiveRun", "NotPaused", "QuestionsOpen"]
 
 
-class RunNotFound(AgentError):
-    """The session has no such run."""
+class NoActiveRun(AgentError):
+    """The session has no run that could be paused, stopped or taken up."""
 
-    code = "run_not_found"
-    kind = Kind.NOT_FOUND
-    english = "Session {session_id} has no run {run_id}."
-    chinese = "会话 {session_id} 中没有运行 {run_id}。"
+    code = "no_active_run"
+    kind = Kind.CONFLICT
+    english = "Session {session_id} has no active run."
+    chinese = "会话 {session_id} 没有进行中的运行。"
 
 
 class NotPaused(AgentError):

@@ -5,7 +5,6 @@ from typing import Any
 
 import structlog
 
-from modular_agent.domain.runs.errors import RunNotFound
 from modular_agent.domain.runs.requests import StartRequest, check_limits
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
@@ -20,7 +19,7 @@ from modular_agent.kit.clock import Clock
 from modular_agent.kit.ids import new_id
 from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus, SessionStatus
 from modular_agent.storage.database import Database
-from modular_agent.storage.errors import RequestRepeated
+from modular_agent.storage.errors import RequestRepeated, RunUnknown
 from modular_agent.storage.repositories.idempotency import claim_key
 from modular_agent.storage.repositories.interrupts import InterruptRepository
 from modular_agent.storage.repositories.runs import (
@@ -262,10 +261,10 @@ class RunsService:
             await self._supervisor.wait(run_id)
 
     async def get(self, session: SessionRef, run_id: str) -> RunRow:
-        """Raises `RunNotFound`."""
+        """Raises `RunUnknown`."""
         run = await self._runs.get(run_id)
         if run is None or run.session_n != session.n:
-            raise RunNotFound(session_id=session.session_id, run_id=run_id)
+            raise RunUnknown(run_id=run_id)
         return run
 
     def on_end(self, listener: Callable[[Ended], Awaitable[None]]) -> None:

@@ -1,0 +1,219 @@
+"""Sessions: made, found, listed, changed and deleted."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from modular_agent.domain.runs.control import RunControl
+from modular_agent.domain.runs.requests import check_agent_config
+from modular_agent.domain.sessions.errors import StatusNotSettable, WorkflowMissing
+from modular_agent.domain.workflows.catalog import WorkflowCatalog
+from modular_agent.engine.checkpoints import Saver
+from modular_agent.engine.spec.loader import LoadedWorkflow
+from modular_agent.events import SessionRef
+from modular_agent.kit.clock import Clock, rfc3339
+from modular_agent.kit.ids import session_id
+from modular_agent.realtime.hub import Hub
+from modular_agent.storage.database import Database
+from modular_agent.storage.errors import RequestRepeated, SessionIdTaken, SessionUnknown
+from modular_agent.storage.repositories.idempotency import claim_key
+from modular_agent.storage.repositories.session_lists import SessionFilter, SessionLists, SessionPage, SortKey
+from modular_agent.storage.repositories.sessions import (
+    NewSession,
+    SessionChange,
+    SessionRepository,
+    SessionRow,
+    create_session,
+    update_session,
+)
+from modular_agent.storage.repositories.workflows import touch_workflow
+from modular_agent.storage.session_removal import SessionRemoval
+from modular_agent.storage.unit_of_work import UnitOfWork, in_order
+
+__all__ = ["CreateRequest", "SessionsService", "session_view"]
+
+ID_ATTEMPTS: Final = 20
+NANO: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateRequest:
+    """A new session: a workflow by file or by name, and what goes with it."""
+
+    workflow_config_path: str | None = None
+    workflow_id: str | None = None
+    agent_config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    initial_state: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    title: str | None = None
+    tags: Sequence[str] = ()
+    tenant: str = "default"
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+
+
+class SessionsService:
+    """The verbs about sessions."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        catalog: WorkflowCatalog,
+        control: RunControl,
+        saver: Saver,
+        hub: Hub,
+        clock: Clock,
+    ) -> None:
+        self._writer = database.writer
+        self._rows = SessionRepository(database.readers)
+        self._lists = SessionLists(database.readers)
+        self._removal = SessionRemoval(writer=database.writer, mirror=database.mirror, sessions=self._rows, clock=clock)
+        self._catalog = catalog
+        self._control = control
+        self._saver = saver
+        self._hub = hub
+        self._clock = clock
+
+    async def create(self, request: CreateRequest) -> SessionRow:
+        """Makes a session on the current version of a workflow.
+
+        Raises `WorkflowMissing`, `SourceError`, `WorkflowInvalid`, `WorkflowUnknown`, `StateInvalid`,
+        `AgentConfigInvalid`; nothing is made then. A repeated request answers the session the first one made.
+        """
+        check_agent_config(request.agent_config)
+        loaded = await self._workflow(request)
+        if request.initial_state:
+            (await self._catalog.ready(loaded)).check_state(request.initial_state)
+        proposed = ""
+        for _ in range(ID_ATTEMPTS):
+            proposed = session_id(loaded.spec.name, self._clock.now_us())
+            try:
+                unit: UnitOfWork[Any] = UnitOfWork(then=in_order(*self._creation(request, loaded, proposed)))
+                await self._writer.commit(unit)
+            except SessionIdTaken:
+                continue
+            except RequestRepeated as repeated:
+                return await self.get(repeated.subject)
+            return await self.get(proposed)
+        raise SessionIdTaken(session_id=proposed)
+
+    def _creation(self, request: CreateRequest, loaded: LoadedWorkflow, proposed: str) -> list[Callable[..., object]]:
+        now = self._clock.now_us()
+        new = NewSession(
+            session_id=proposed,
+            workflow_id=loaded.spec.name,
+            workflow_version=loaded.content_hash,
+            workflow_config_path=loaded.path,
+            now_us=now,
+            tenant=request.tenant,
+            title=request.title,
+            tags=request.tags,
+            agent_config=request.agent_config,
+            metadata=request.metadata,
+            initial_state=request.initial_state,
+        )
+        steps: list[Callable[..., object]] = [create_session(new), touch_workflow(loaded.spec.name, now_us=now)]
+        if request.idempotency_key is not None:
+            key, fingerprint = request.idempotency_key, request.fingerprint
+            claim = claim_key(tenant=request.tenant, key=key, fingerprint=fingerprint, subject=proposed, now_us=now)
+            steps.insert(0, claim)
+        return steps
+
+    async def _workflow(self, request: CreateRequest) -> LoadedWorkflow:
+        if (request.workflow_config_path is None) == (request.workflow_id is None):
+            raise WorkflowMissing
+        if request.workflow_config_path is not None:
+            return await self._catalog.load(request.workflow_config_path)
+        row = await self._catalog.named(str(request.workflow_id))
+        return await self._catalog.loaded(row.content_hash)
+
+    async def get(self, session_id: str, *, tenant: str | None = None) -> SessionRow:
+        """Raises `SessionUnknown`, also for another tenant's."""
+        row = await self._rows.get(session_id, tenant=tenant)
+        if row is None:
+            raise SessionUnknown(session_id=session_id)
+        return row
+
+    async def page(
+        self,
+        chosen: SessionFilter,
+        *,
+        sort_by: SortKey,
+        descending: bool,
+        page: int,
+        page_size: int,
+        cursor: str | None,
+    ) -> SessionPage:
+        return await self._lists.page(
+            chosen, sort_by=sort_by, descending=descending, page=page, page_size=page_size, cursor=cursor
+        )
+
+    async def update(self, session: SessionRow, change: SessionChange) -> SessionRow:
+        """Merges metadata, sets title and tags; of two changes at once none is lost."""
+        step = update_session(session.ref, change, now_us=self._clock.now_us())
+        committed = await self._writer.commit(UnitOfWork(then=step))
+        assert committed.result is not None
+        return committed.result
+
+    async def set_status(self, session: SessionRow, status: str, *, by: str) -> None:
+        """`paused`, `active` and `stopped` are pause, resume and stop. Raises `StatusNotSettable` for others."""
+        if status == "paused":
+            await self._control.pause(session, by=by)
+        elif status == "active":
+            await self._control.resume(session, by=by)
+        elif status == "stopped":
+            await self._control.stop(session, by=by)
+        else:
+            raise StatusNotSettable(status=status)
+
+    async def state(self, session: SessionRow, *, checkpoint_id: str | None = None) -> dict[str, Any]:
+        """The session's state as it stands, or as it was at a checkpoint."""
+        workflow = await self._catalog.workflow(session.workflow_version)
+        return await workflow.state(self._saver, session.ref, checkpoint_id=checkpoint_id)
+
+    async def delete(self, session: SessionRow, *, by: str) -> None:
+        """Stops the session's run, then removes all of it: state, log, files."""
+        await self._control.end_for_deletion(session, by=by)
+        self._saver.forget(session.ref)
+        await self._removal.delete(session.ref)
+        self._hub.session_deleted(session.ref, tenant=session.tenant)
+
+    async def finish_deletions(self) -> int:
+        """Ends deletions that a process left half-way."""
+        return await self._removal.finish()
+
+    async def reference(self, session_id: str, *, tenant: str | None = None) -> SessionRef:
+        """Raises `SessionUnknown`."""
+        return (await self.get(session_id, tenant=tenant)).ref
+
+
+def session_view(row: SessionRow) -> dict[str, Any]:
+    """A session as the API shows it."""
+    return {
+        "session_id": row.session_id,
+        "workflow_config_path": row.workflow_config_path,
+        "workflow_id": row.workflow_id,
+        "workflow_version": row.workflow_version,
+        "status": row.status,
+        "title": row.title,
+        "tags": row.tags,
+        "created_at": rfc3339(row.created_at),
+        "updated_at": rfc3339(row.updated_at),
+        "agent_config": row.agent_config,
+        "metadata": row.metadata,
+        "current_run_id": row.current_run_id,
+        "last_seq": row.last_seq,
+        "usage": {
+            "messages": row.messages,
+            "tool_calls": row.tool_calls,
+            "errors": row.errors,
+            "prompt_tokens": row.prompt_tokens,
+            "completion_tokens": row.completion_tokens,
+            "total_tokens": row.prompt_tokens + row.completion_tokens,
+            "cached_tokens": row.cached_tokens,
+            "reasoning_tokens": row.reasoning_tokens,
+            "unpriced_tokens": row.unpriced_tokens,
+            "cost_usd": row.cost_nano / NANO,
+        },
+    }
