@@ -10,7 +10,7 @@ AgentError
 ├── InterruptClosed / InterruptUnknown
 ├── CursorInvalid          a page's cursor is not one of ours
 ├── StorageBusy / StorageFull / StorageFailed / StorageClosed
-├── DatabaseUnsupported / DatabaseForeign / DatabaseTooNew / DatabaseOutdated
+├── DatabaseUnsupported / DatabaseForeign / DatabaseTooNew
 └── DataPathInUse          another process owns the data path
 """
 
@@ -24,7 +24,6 @@ __all__ = [
     "CursorInvalid",
     "DataPathInUse",
     "DatabaseForeign",
-    "DatabaseOutdated",
     "DatabaseTooNew",
     "DatabaseUnsupported",
     "IdempotencyKeyReused",
@@ -272,18 +271,6 @@ class DatabaseTooNew(AgentError):
     def __init__(self, *, revision: str) -> None:
         super().__init__(revision=revision)
         self.revision = revision
-
-
-class DatabaseOutdated(AgentError):
-    """The database needs a migration before it can be used this way."""
-
-    code = "database_outdated"
-    kind = Kind.CONFLICT
-    english = "The database has schema {revision} and needs {head}: run `modular-agent db upgrade`."
-    chinese = "数据库的结构版本为 {revision}，需要 {head}：请运行 `modular-agent db upgrade`。"
-
-    def __init__(self, *, revision: str, head: str) -> None:
-        super().__init__(revision=revision, head=head)
 
 
 class DataPathInUse(AgentError):

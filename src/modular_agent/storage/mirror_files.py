@@ -115,7 +115,7 @@ class MirrorFiles:
             return descriptor
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._folders |= {path.parent, self._history}
+            self._folders |= {path.parent, self._history, self._history.parent}
         while len(self._descriptors) >= self._limit:
             self._close(next(iter(self._descriptors)))
         descriptor = self._descriptors[path] = self._operations.open(path)

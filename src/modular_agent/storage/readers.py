@@ -70,7 +70,8 @@ class Readers:
         try:
             return read(connection)
         finally:
-            connection.execute("ROLLBACK")  # an open snapshot would keep the WAL from being reused
+            if connection.in_transaction:  # an open snapshot would keep the WAL from being reused
+                connection.execute("ROLLBACK")
 
     def _fetch(self, text: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         return self._connection().execute(text, parameters).fetchall()

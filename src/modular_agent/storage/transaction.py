@@ -6,6 +6,7 @@ Units keep their order. Neighbours that need no arbitrary SQL are merged: one IN
 done again with a savepoint per unit, so that only the guilty one is refused.
 """
 
+import contextlib
 import itertools
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -58,7 +59,13 @@ class PreparedUnit:
 
     @property
     def special(self) -> bool:
-        return self.unit.first is not None or self.unit.then is not None
+        """Whether the unit needs a savepoint of its own."""
+        unit = self.unit
+        return (
+            unit.first is not None
+            or unit.then is not None
+            or any(entry.session.n == UNNUMBERED for entry in unit.records)
+        )
 
     def sessions(self) -> set[int]:
         return {entry.session.n for entry in self.unit.records} | self.unit.counters.keys() | self.unit.forgets
@@ -87,6 +94,7 @@ class GroupTransaction:
         self._changes: dict[int, _SessionChange] = {}
         self._files: dict[tuple[int, int], int] = {}
         self._created: set[int] = set()
+        self._numbered = UNNUMBERED  # the new session of the unit in progress
         self.bytes_since_checkpoint = 0
         self.groups_since_checkpoint = 0
 
@@ -126,7 +134,8 @@ class GroupTransaction:
 
     def _abandon(self, group: Sequence[PreparedUnit]) -> None:
         if self._connection.in_transaction:  # a full disk or an I/O error has rolled back already
-            self._connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # what led here is what the callers are told
+                self._connection.execute("ROLLBACK")
         self._changes.clear()
         self._files.clear()
         self._cursors.drop(self._created)
@@ -167,6 +176,7 @@ class GroupTransaction:
 
     def _steps(self, entry: PreparedUnit) -> Committed[Any]:
         unit = entry.unit
+        self._numbered = UNNUMBERED
         self._raise_refusal([entry], stage_sessions=False)
         if unit.first is not None:
             unit.first(self._connection)
@@ -261,6 +271,7 @@ class GroupTransaction:
         if row is None:
             raise SessionUnknown(session_id=session.session_id)
         self._created.add(row[0])
+        self._numbered = row[0]
         self._cursors.load(self._connection, (row[0],))
         return SessionRef(row[0], session.session_id)
 
@@ -280,7 +291,7 @@ class GroupTransaction:
 
     def _add_counters(self, unit: UnitOfWork[Any]) -> None:
         for n, counters in unit.counters.items():
-            self._changes.setdefault(n, _SessionChange()).counters.add(counters)
+            self._changes.setdefault(n or self._numbered, _SessionChange()).counters.add(counters)
 
     def _flush_sessions(self) -> None:
         if self._files:

@@ -64,15 +64,15 @@ class UnitOfWork(Generic[T]):
 
     In this order: `fences` are checked; `records` get their `seq`, `timestamp` and place; `rows` are inserted, whole
     rows in the tables' column order (values: int, str, bytes, float or None; REPLACE updates the row that is there);
-    `counters` are added to sessions;
-    then `then` runs arbitrary SQL (rare: it costs a savepoint) and its result is handed back. A unit with `then` runs
+    `counters` are added to sessions; then `then` runs arbitrary SQL (rare: it costs a savepoint) and its result is handed back. A unit with `then` runs
     its rows and `then` together in that savepoint, in the order of the units. `first` is like `then`, but runs before
     the records and rows (it may create the session or run that they belong to); both see all earlier units, and both
     may run twice, because a transaction in which another unit failed is done again: they must have no other effects.
     A domain error raised in them rejects this unit alone.
 
-    A record of a session that `first` creates names it as `SessionRef(UNNUMBERED, session_id)`. `forgets` lists
-    sessions (n) whose place in the log `then` has changed by hand: the writer reads it again.
+    The records and counters of a session (one) that `first` creates name it as `SessionRef(UNNUMBERED, session_id)`;
+    they come back with its number. `forgets` lists sessions (n) whose place in the log `then` has changed by hand:
+    the writer reads it again.
     """
 
     fences: list[Fence] = field(default_factory=list[Fence])

@@ -158,8 +158,10 @@ async def test_a_domain_error_in_a_step_undoes_its_unit_only(database, make_sess
 async def test_a_session_and_its_first_records_are_made_in_one_unit(database):
     new = NewSession(session_id="new", workflow_id="w", workflow_version="h", workflow_config_path="p", now_us=1)
     unit = saying(SessionRef(UNNUMBERED, "new"), "one", "two")
+    unit.count(SessionRef(UNNUMBERED, "new"), Counters(messages=2))
     unit.first = create_session(new)
     done = await database.log.append(unit)
+    assert await database.readers.query("SELECT messages FROM sessions") == [(2,)]
     assert [r.seq for r in done.records] == [1, 2]
     assert done.records[0].session.n > 0
     assert await database.log.read_after(done.records[0].session, seq=1, limit=5) == [done.records[1]]

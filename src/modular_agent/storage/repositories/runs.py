@@ -155,6 +155,7 @@ class RunChange:
 def create_run(new: NewRun) -> Callable[[sqlite3.Connection], RunRow]:
     """The step that creates a run as the session's active one and sets the session's status.
 
+    To be a unit's `first` when the unit holds records of the run: `first_seq` is the session's newest `seq` then.
     Raises `RunAlreadyActive`, `SessionUnknown`.
     """
 
