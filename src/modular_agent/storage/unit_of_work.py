@@ -64,11 +64,10 @@ class UnitOfWork(Generic[T]):
 
     In this order: `fences` are checked; `records` get their `seq`, `timestamp` and place; `rows` are inserted, whole
     rows in the tables' column order (values: int, str, bytes, float or None; REPLACE updates the row that is there);
-    `counters` are added to sessions; then `then` runs arbitrary SQL (rare: it costs a savepoint) and its result is handed back. A unit with `then` runs
-    its rows and `then` together in that savepoint, in the order of the units. `first` is like `then`, but runs before
-    the records and rows (it may create the session or run that they belong to); both see all earlier units, and both
-    may run twice, because a transaction in which another unit failed is done again: they must have no other effects.
-    A domain error raised in them rejects this unit alone.
+    `counters` are added to sessions; then `then` runs arbitrary SQL (rare: it costs a savepoint) and its result is
+    handed back. `first` is like `then`, but runs before the records and rows (it may create the session or run that
+    they belong to). Both see all earlier units. Both may run twice, because a transaction in which another unit failed
+    is done again: they must have no other effects. A domain error raised in them rejects this unit alone.
 
     The records and counters of a session (one) that `first` creates name it as `SessionRef(UNNUMBERED, session_id)`;
     they come back with its number. `forgets` lists sessions (n) whose place in the log `then` has changed by hand:
