@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, Protocol
 
 __all__ = ["Clock", "SystemClock", "rfc3339", "utc_datetime"]
@@ -39,4 +40,11 @@ def utc_datetime(us: int) -> datetime:
 
 def rfc3339(us: int) -> str:
     """`us` microseconds since the epoch as `2025-10-22T17:48:00.000000Z` (RFC 3339, always 27 characters)."""
-    return utc_datetime(us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    seconds, rest = divmod(us, MICROSECONDS)
+    return f"{_to_the_second(seconds)}.{rest:06d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _to_the_second(seconds: int) -> str:
+    """Cached because most times that are written down within a second are of that second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,1 +1,29 @@
-"""The domain runs layer."""
+"""Runs: executions in a session, and their control."""
+
+from modular_agent.domain.runs.control import RunControl
+from modular_agent.domain.runs.errors import AnswerInvalid, LimitsInvalid, NoActiveRun, NotPaused, QuestionsOpen
+from modular_agent.domain.runs.requests import StartRequest
+from modular_agent.domain.runs.service import RunsService
+from modular_agent.domain.runs.views import RunViews, interrupt_view
+from modular_agent.engine.errors import AgentConfigInvalid, QueueFull, StateInvalid
+from modular_agent.storage.errors import InterruptClosed, InterruptUnknown, RunAlreadyActive, RunUnknown
+
+__all__ = [
+    "AgentConfigInvalid",
+    "AnswerInvalid",
+    "InterruptClosed",
+    "InterruptUnknown",
+    "LimitsInvalid",
+    "NoActiveRun",
+    "NotPaused",
+    "QuestionsOpen",
+    "QueueFull",
+    "RunAlreadyActive",
+    "RunControl",
+    "RunUnknown",
+    "RunViews",
+    "RunsService",
+    "StartRequest",
+    "StateInvalid",
+    "interrupt_view",
+]

@@ -1,1 +1,23 @@
-"""The domain sessions layer."""
+"""Sessions: durable conversations and jobs."""
+
+from modular_agent.domain.sessions.errors import StatusNotSettable, WorkflowMissing
+from modular_agent.domain.sessions.service import CreateRequest, SessionsService, session_view
+from modular_agent.storage.errors import CursorInvalid, IdempotencyKeyReused, SessionUnknown
+from modular_agent.storage.repositories.session_lists import SessionFilter, SortKey
+from modular_agent.storage.repositories.sessions import SessionChange
+from modular_agent.storage.repositories.sessions import SessionRow as Session
+
+__all__ = [
+    "CreateRequest",
+    "CursorInvalid",
+    "IdempotencyKeyReused",
+    "Session",
+    "SessionChange",
+    "SessionFilter",
+    "SessionUnknown",
+    "SessionsService",
+    "SortKey",
+    "StatusNotSettable",
+    "WorkflowMissing",
+    "session_view",
+]
