@@ -7,6 +7,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 
+from modular_agent.storage.models.metadata import KEPT
 from modular_agent.storage.unit_of_work import Conflict
 
 __all__ = ["InsertTexts", "column_list", "marks"]
@@ -73,7 +74,8 @@ class InsertTexts:
             if conflict is Conflict.IGNORE:
                 statement = statement.on_conflict_do_nothing(index_elements=keys)
             elif conflict is Conflict.REPLACE:  # INSERT OR REPLACE would delete the row, and what refers to it too
-                rest = {name: statement.excluded[name] for name in columns if name not in keys}
+                kept = {*keys, *(column.name for column in table.columns if KEPT in column.info)}
+                rest = {name: statement.excluded[name] for name in columns if name not in kept}
                 statement = statement.on_conflict_do_update(index_elements=keys, set_=rest)
             text = str(statement.compile(dialect=sqlite.dialect(paramstyle="qmark"), column_keys=columns))
             values = f"({marks(len(columns))})"

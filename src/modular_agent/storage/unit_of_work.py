@@ -63,7 +63,8 @@ class UnitOfWork(Generic[T]):
     """One caller's part of a transaction: all of it is committed, or none.
 
     In this order: `fences` are checked; `records` get their `seq`, `timestamp` and place; `rows` are inserted, whole
-    rows in the tables' column order (values: int, str, bytes, float or None; REPLACE updates the row that is there);
+    rows in the tables' column order (values: int, str, bytes, float or None; REPLACE updates the row that is there,
+    except for its columns marked as kept);
     `counters` are added to sessions; then `then` runs arbitrary SQL (rare: it costs a savepoint) and its result is
     handed back. `first` is like `then`, but runs before the records and rows (it may create the session or run that
     they belong to). Both see all earlier units. Both may run twice, because a transaction in which another unit failed

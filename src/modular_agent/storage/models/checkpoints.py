@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
 
-from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.metadata import KEPT, metadata
 
 __all__ = ["checkpoint_writes", "checkpoints", "log_items"]
 
@@ -17,8 +17,8 @@ checkpoints = Table(
     Column("run_id", Text),
     Column("step", Integer, nullable=False),
     Column("source", Text, nullable=False),
-    Column("created_at", Integer, nullable=False),
-    Column("saved_name", Text),  # kept by retention when set
+    Column("created_at", Integer, nullable=False, info={KEPT: True}),
+    Column("saved_name", Text, info={KEPT: True}),  # kept by retention when set
     Column("type", Text, nullable=False),
     Column("checkpoint", LargeBinary, nullable=False),
     Column("metadata", LargeBinary, nullable=False),

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, ForeignKey, Integer, Table, Text
 
-from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.metadata import KEPT, metadata
 
 __all__ = ["effects"]
 
@@ -17,7 +17,7 @@ effects = Table(
     Column("effect", Text, nullable=False),
     Column("idempotency_key", Text, nullable=False),
     Column("status", Text, nullable=False),  # intent, done, failed, not_done (a person's word)
-    Column("attempts", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False, info={KEPT: True}),
     Column("intent_at", Integer, nullable=False),
     Column("result_at", Integer),
     Column("result", Text),  # JSON: the outcome

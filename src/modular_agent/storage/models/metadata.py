@@ -1,8 +1,12 @@
 """The one `MetaData` of all tables, with names for every constraint so that migrations can refer to them."""
 
+from typing import Final
+
 from sqlalchemy import MetaData
 
-__all__ = ["metadata"]
+__all__ = ["KEPT", "metadata"]
+
+KEPT: Final = "kept"  # in a column's `info`: replacing a row leaves the column as it is
 
 metadata = MetaData(
     naming_convention={

@@ -46,14 +46,19 @@ def prune_checkpoints(
     return step
 
 
-def prune_to_newest(session: SessionRef) -> Callable[[sqlite3.Connection], int]:
-    """The step that keeps the newest checkpoint of each namespace (and saved ones). Its result: the number deleted."""
+def prune_to_newest(session: SessionRef, *, keep: int = 1) -> Callable[[sqlite3.Connection], int]:
+    """The step that keeps the newest `keep` checkpoints of each namespace (and saved ones).
+
+    Its result is the number deleted.
+    """
 
     def step(connection: sqlite3.Connection) -> int:
         doomed = connection.execute(
             "DELETE FROM checkpoints WHERE session_n = ?1 AND saved_name IS NULL AND (ns, checkpoint_id) NOT IN"
-            f" (SELECT ns, max(checkpoint_id) FROM checkpoints WHERE session_n = ?1 GROUP BY ns) {_RETURNING}",
-            (session.n,),
+            " (SELECT ns, checkpoint_id FROM (SELECT ns, checkpoint_id,"
+            " row_number() OVER (PARTITION BY ns ORDER BY checkpoint_id DESC) AS place"
+            f" FROM checkpoints WHERE session_n = ?1) WHERE place <= ?2) {_RETURNING}",
+            (session.n, keep),
         ).fetchall()
         _delete_writes(connection, doomed)
         return len(doomed)

@@ -21,6 +21,7 @@ __all__ = [
     "CheckpointRepository",
     "CheckpointRow",
     "CheckpointSummary",
+    "SegmentItems",
     "StoredCheckpoint",
     "WriteRow",
     "put_checkpoint",
@@ -108,8 +109,16 @@ class CheckpointSummary:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentItems:
+    """A part of an append-only channel; `more` says that the segment has grown since."""
+
+    values: list[bytes]
+    more: bool
+
+
 def put_checkpoint(unit: UnitOfWork[Any], row: CheckpointRow) -> None:
-    """Stores a checkpoint, or replaces the one with its id."""
+    """Stores a checkpoint, or replaces the one with its id (which keeps its saved name and its time)."""
     unit.insert(checkpoints, row.values(), conflict=Conflict.REPLACE)
 
 
@@ -228,19 +237,13 @@ class CheckpointRepository:
 
     async def log_items(self, session: SessionRef, segments: Sequence[tuple[str, int]]) -> list[bytes]:
         """The items of the segments, one segment after the other, each below its length."""
+        return [value for items in await self.log_segments(session, segments) for value in items.values]
 
-        def read(connection: sqlite3.Connection) -> list[bytes]:
-            items: list[bytes] = []
-            for segment, length in segments:
-                # One value instead of thousands of rows: each row is a trip through the GIL.
-                (joined,) = connection.execute(
-                    "SELECT group_concat(hex(value), ' ') FROM (SELECT value FROM log_items"
-                    " WHERE session_n = ? AND segment = ? AND position < ? ORDER BY position)",
-                    (session.n, segment, length),
-                ).fetchone()
-                if joined is not None:
-                    items += map(bytes.fromhex, joined.split(" "))
-            return items
+    async def log_segments(self, session: SessionRef, segments: Sequence[tuple[str, int]]) -> list[SegmentItems]:
+        """For each segment its items below the length, and whether it has more."""
+
+        def read(connection: sqlite3.Connection) -> list[SegmentItems]:
+            return [_segment_items(connection, session, segment, length) for segment, length in segments]
 
         return await self._readers.run(read)
 
@@ -261,3 +264,14 @@ def _with_writes(connection: sqlite3.Connection, session: SessionRef, row: Check
         (session.n, row.ns, row.checkpoint_id),
     ).fetchall()
     return StoredCheckpoint(session, row, tuple(WriteRow(*values) for values in writes))
+
+
+def _segment_items(connection: sqlite3.Connection, session: SessionRef, segment: str, length: int) -> SegmentItems:
+    # One value instead of thousands of rows: each row is a trip through the GIL.
+    joined, more = connection.execute(
+        "SELECT group_concat(hex(value), ' '), EXISTS (SELECT 1 FROM log_items WHERE session_n = ?1 AND segment = ?2"
+        " AND position >= ?3) FROM (SELECT value FROM log_items WHERE session_n = ?1 AND segment = ?2"
+        " AND position < ?3 ORDER BY position)",
+        (session.n, segment, length),
+    ).fetchone()
+    return SegmentItems([] if joined is None else [bytes.fromhex(part) for part in joined.split(" ")], bool(more))

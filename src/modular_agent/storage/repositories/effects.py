@@ -10,12 +10,14 @@ from modular_agent.events import SessionRef
 from modular_agent.storage.models import effects
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.sql import column_list, marks
+from modular_agent.storage.unit_of_work import Conflict, UnitOfWork
 
 __all__ = [
     "EffectRepository",
     "EffectRow",
     "EffectStatus",
     "NewEffect",
+    "put_effect",
     "record_attempt",
     "record_intent",
     "record_result",
@@ -49,6 +51,13 @@ class EffectRow:
     intent_at: int
     result_at: int | None
     result: str | None
+
+    def values(self) -> tuple[Any, ...]:
+        """The SQL values."""
+        return (
+            *(self.session_n, self.tool_call_id, self.run_id, self.node, self.tool_name, self.effect),
+            *(self.idempotency_key, self.status, self.attempts, self.intent_at, self.result_at, self.result),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +95,14 @@ def record_intent(new: NewEffect) -> Callable[[sqlite3.Connection], tuple[Effect
         return found, False
 
     return step
+
+
+def put_effect(unit: UnitOfWork[Any], row: EffectRow) -> None:
+    """Adds what came of a call to the unit, as data: merged with other units, unlike `record_result`.
+
+    `attempts` stays as it is when the call is there already.
+    """
+    unit.insert(effects, row.values(), conflict=Conflict.REPLACE)
 
 
 def record_attempt(

@@ -128,6 +128,16 @@ async def test_pruning_keeps_the_newest_the_saved_and_the_protected(database, re
 async def test_pruning_to_the_newest_of_each_namespace(database, repository, session, history, do):
     assert await do(prune_to_newest(session)) == 7
     assert await ids(repository, session) == await written(database, session) == ["2b", "5b", "6"]
+    assert await do(prune_to_newest(session, keep=0)) == 3
+
+
+async def test_replacing_a_checkpoint_keeps_its_saved_name(database, repository, session, history, do):
+    await do(save_checkpoint(session, name="good", checkpoint_id="4"))
+    unit: UnitOfWork[None] = UnitOfWork()
+    put_checkpoint(unit, checkpoint(session, "4", content=b"new"))
+    await database.writer.commit(unit)
+    row = (await repository.load(session, checkpoint_id="4")).row
+    assert (row.saved_name, row.checkpoint) == ("good", b"new")
 
 
 async def test_the_newest_is_saved_by_default(repository, session, history, do, make_session):
@@ -148,8 +158,14 @@ async def test_log_items_are_read_below_each_length(database, repository, sessio
     put_log_items(unit, session, "two", start=0, values=[b"x", b"y"])
     await database.writer.commit(unit)
     assert await repository.log_items(session, [("two", 1), ("one", 4)]) == [b"x", *values]
-    assert await repository.log_items(session, [("one", 0), ("none", 5)]) == []
-    assert await repository.log_items(session, [("one", 1)]) == [b""]
+    found = await repository.log_segments(session, [("two", 1), ("one", 4), ("one", 0), ("none", 5), ("one", 1)])
+    assert [(items.values, items.more) for items in found] == [
+        ([b"x"], True),
+        (values, False),
+        ([], True),
+        ([], False),
+        ([b""], True),
+    ]
     assert await repository.segment_lengths(session, ["one", "two", "none"]) == {"one": 4, "two": 2}
 
 

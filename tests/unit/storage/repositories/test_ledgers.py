@@ -10,6 +10,7 @@ from modular_agent.storage.repositories.effects import (
     EffectRepository,
     EffectStatus,
     NewEffect,
+    put_effect,
     record_attempt,
     record_intent,
     record_result,
@@ -77,6 +78,19 @@ async def test_an_intent_is_noted_once_and_its_result_later(database, session, d
     assert await do(record_result(session, "none", status=EffectStatus.DONE, result=None, now_us=1)) is None
     assert await effects.get(session, "a") == done
     assert [e.tool_call_id for e in await effects.of_run(session, run_id="run_1")] == ["a", "b"]
+
+
+async def test_a_result_as_data_keeps_the_attempts(database, session, do):
+    intent, _ = await do(record_intent(call(session, "a", now_us=3)))
+    await do(record_attempt(session, "a", run_id="run_1", now_us=4))
+    unit: UnitOfWork[None] = UnitOfWork()
+    for name in ("a", "unheard of"):
+        done = dataclasses.replace(intent, tool_call_id=name, status="done", result="{}", result_at=9)
+        put_effect(unit, done)
+    await database.writer.commit(unit)
+    row = await EffectRepository(database.readers).get(session, "a")
+    assert (row.status, row.attempts, row.result_at) == ("done", 2, 9)
+    assert await EffectRepository(database.readers).get(session, "unheard of") == done
 
 
 async def test_a_question_is_answered_once(database, session, do):
@@ -158,6 +172,10 @@ async def test_usage_is_summed_by_model(database, session):
     whole = await calls.usage_of_session(session)
     assert [(u.model, u.calls, u.errors) for u in whole] == [("m1", 3, 1), ("m2", 1, 0)]
     assert await calls.usage_of_run(session, "none") == []
+    assert [found.call_id for found in await calls.calls_of_run(session, "run_1")] == ["c0", "c1", "c2"]
+    assert (await calls.calls_of_run(session, "run_2"))[0] == dataclasses.replace(
+        row, call_id="c3", run_id="run_2", error_kind="timeout"
+    )
 
 
 async def test_errors_come_newest_first(database, session):
