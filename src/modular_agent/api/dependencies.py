@@ -1,22 +1,64 @@
-"""What routes get: the parts of the running process, by `Annotated` aliases."""
+"""What routes get: the parts of the running process, the session in the path, and who asks."""
 
 from typing import Annotated, cast
 
-from fastapi import Depends
+from fastapi import Depends, Header, Path
 from starlette.requests import HTTPConnection
 
 from modular_agent.domain.history.service import HistoryService
+from modular_agent.domain.sessions import Session
 from modular_agent.domain.workflows.service import WorkflowsService
 from modular_agent.runtime import Runtime
 
-__all__ = ["HistoryDep", "RuntimeDep", "WorkflowsDep"]
+__all__ = [
+    "CallerDep",
+    "HistoryDep",
+    "IdempotencyKey",
+    "RuntimeDep",
+    "SessionDep",
+    "SessionId",
+    "WorkflowsDep",
+    "caller_of",
+    "runtime_of",
+]
 
 
-async def _runtime(connection: HTTPConnection) -> Runtime:
+def runtime_of(connection: HTTPConnection) -> Runtime:
+    """The parts of the process that serves a request or WebSocket."""
     return cast(Runtime, connection.app.state.runtime)
 
 
+def caller_of(connection: HTTPConnection) -> str:
+    """Who asks, for the log: without login, the address."""
+    return f"address:{connection.client.host}" if connection.client else "local"
+
+
+async def _runtime(connection: HTTPConnection) -> Runtime:  # async, because others cost a thread
+    return runtime_of(connection)
+
+
+async def _caller(connection: HTTPConnection) -> str:
+    return caller_of(connection)
+
+
 RuntimeDep = Annotated[Runtime, Depends(_runtime)]
+CallerDep = Annotated[str, Depends(_caller)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="A repeated request with the same key is answered as the first was.",
+    ),
+]
+SessionId = Annotated[
+    str, Path(description="The id of a session.", examples=["react-251022-174800-1f73e8"], max_length=200)
+]
+
+
+async def _session(session_id: SessionId, runtime: RuntimeDep) -> Session:
+    return await runtime.sessions.get(session_id)
 
 
 async def _workflows(runtime: RuntimeDep) -> WorkflowsService:
@@ -27,5 +69,6 @@ async def _history(runtime: RuntimeDep) -> HistoryService:
     return runtime.history
 
 
+SessionDep = Annotated[Session, Depends(_session)]
 WorkflowsDep = Annotated[WorkflowsService, Depends(_workflows)]
 HistoryDep = Annotated[HistoryService, Depends(_history)]
