@@ -1,9 +1,12 @@
 """Workflow versions: read from files, remembered in the database, and made ready to run."""
 
 import asyncio
+import time
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from modular_agent.domain.workflows.errors import WorkflowUnknown, WorkflowVersionUnknown
 from modular_agent.engine.registry import WorkflowRegistry
@@ -18,6 +21,8 @@ from modular_agent.storage.unit_of_work import UnitOfWork
 
 __all__ = ["Authoring", "WorkflowCatalog"]
 
+KEPT_VERSIONS: Final = 256
+SETTLED_NS: Final = 50_000_000  # file systems count time in steps of some milliseconds
 Signature = tuple[tuple[str, int, int], ...]
 
 
@@ -41,12 +46,13 @@ class Authoring:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Read:
-    """A file as it was read last, and how its files looked then."""
+    """A file as it was read last, how its files looked then, and whether this is the current version of its name."""
 
     loaded: LoadedWorkflow
     signature: Signature | None
+    is_current: bool = False
 
 
 class WorkflowCatalog:
@@ -63,7 +69,9 @@ class WorkflowCatalog:
         self._authoring = authoring
         self._clock = clock
         self._source = DirectorySource(authoring.root)
-        self._files: dict[str, _Read] = {}
+        self._files: dict[str, _Read] = {}  # by the one name of each file
+        self._storing = asyncio.Lock()
+        self._checked: OrderedDict[str, LoadedWorkflow] = OrderedDict()  # by content hash
 
     @property
     def root(self) -> Path:
@@ -77,27 +85,51 @@ class WorkflowCatalog:
     def authoring(self) -> Authoring:
         return self._authoring
 
+    async def read(self, path: str) -> LoadedWorkflow:
+        """The workflow in a file below the configs root, checked; nothing is stored. Raises as `load`."""
+        return (await self._newest(path)).loaded
+
     async def load(self, path: str) -> LoadedWorkflow:
         """The workflow in a file below the configs root, as the current version of its name.
 
         Raises `SourceError` when the file cannot be read, `WorkflowInvalid` with every fault.
         """
-        known = self._files.get(path)
-        read = await asyncio.to_thread(self._read, path, known)
-        if read is not known:
-            await self._writer.commit(UnitOfWork(then=put_version(self._version(read.loaded))))
-            self._files[path] = read
+        read = await self._newest(path)
+        if not read.is_current:
+            async with self._storing:
+                read = await self._newest(path)  # meanwhile it may have been stored, or changed again
+                if not read.is_current:
+                    await self._store(read)
         return read.loaded
 
-    def _read(self, path: str, known: _Read | None) -> _Read:
-        if known is not None and _signature(self.root, known.loaded.bundle) == known.signature:
-            return known
-        loaded = self._authoring.read(self._source, path)
-        return _Read(loaded, _signature(self.root, loaded.bundle))
+    async def _newest(self, path: str) -> _Read:
+        name, read = await asyncio.to_thread(self._read, path)
+        self._files[name] = read
+        return read
 
-    def forget_file(self, path: str) -> None:
-        """Has the next `load` of a path store its version again (after it was unloaded)."""
-        self._files.pop(path, None)
+    def _read(self, path: str) -> tuple[str, _Read]:
+        name = self._source.locate(path)
+        known = self._files.get(name)
+        if known is not None and known.signature == _signature(self.root, known.loaded.bundle) is not None:
+            return name, known
+        began = time.time_ns()
+        loaded = self._authoring.read(self._source, name)
+        return name, _Read(loaded, _signature(self.root, loaded.bundle, settled_before=began - SETTLED_NS))
+
+    async def _store(self, read: _Read) -> None:
+        loaded = read.loaded
+        row = await self._rows.get(loaded.spec.name)
+        if row is None or row.unloaded or (row.content_hash, row.config_path) != (loaded.content_hash, loaded.path):
+            await self._writer.commit(UnitOfWork(then=put_version(self._version(loaded))))
+        self.forget(loaded.spec.name)  # another file may have held the name
+        read.is_current = True
+        self._keep(loaded)
+
+    def forget(self, workflow_id: str) -> None:
+        """Has the next `load` make its file the current version of the name again (after it was unloaded)."""
+        for read in self._files.values():
+            if read.loaded.spec.name == workflow_id:
+                read.is_current = False
 
     def _version(self, loaded: LoadedWorkflow) -> NewVersion:
         return NewVersion(
@@ -118,13 +150,22 @@ class WorkflowCatalog:
 
     async def loaded(self, content_hash: str) -> LoadedWorkflow:
         """A stored version, checked again from its stored texts. Raises `WorkflowVersionUnknown`, `WorkflowInvalid`."""
-        ready = self._registry.ready(content_hash)
-        if ready is not None:
-            return ready.loaded
+        known = self._checked.get(content_hash)
+        if known is not None:
+            self._checked.move_to_end(content_hash)
+            return known
         row = await self._rows.version(content_hash)
         if row is None:
             raise WorkflowVersionUnknown(content_hash=content_hash)
-        return await asyncio.to_thread(self._authoring.read, BundleSource(row.bundle), row.config_path)
+        loaded = await asyncio.to_thread(self._authoring.read, BundleSource(row.bundle), row.config_path)
+        self._keep(loaded)
+        return loaded
+
+    def _keep(self, loaded: LoadedWorkflow) -> None:
+        self._checked[loaded.content_hash] = loaded
+        self._checked.move_to_end(loaded.content_hash)
+        if len(self._checked) > KEPT_VERSIONS:
+            self._checked.popitem(last=False)
 
     async def workflow(self, content_hash: str) -> Workflow:
         """A stored version, ready to run."""
@@ -138,10 +179,15 @@ class WorkflowCatalog:
         return await self._registry.workflow(loaded)
 
 
-def _signature(root: Path, bundle: Mapping[str, str]) -> Signature | None:
-    """How the files of a bundle look: time of change and size. None when one is gone. Blocks."""
+def _signature(root: Path, bundle: Mapping[str, str], *, settled_before: int | None = None) -> Signature | None:
+    """How the files of a bundle look: time of change and size. Blocks.
+
+    None when one is gone, or was changed after `settled_before` (ns): what was read of it may be older than that.
+    """
     try:
         stats = [(name, (root / name).stat()) for name in bundle]
     except OSError:
+        return None
+    if settled_before is not None and any(stat.st_mtime_ns > settled_before for _, stat in stats):
         return None
     return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)

@@ -1,8 +1,21 @@
 """What can be wrong with a request about workflows."""
 
+from modular_agent.engine.spec.errors import FileNotFound, PathOutsideRoot, SourceError, WorkflowInvalid
 from modular_agent.errors import AgentError, Kind
+from modular_agent.storage.errors import SessionUnknown
 
-__all__ = ["WorkflowUnknown", "WorkflowVersionUnknown"]
+__all__ = [
+    "FileNotFound",
+    "PathOutsideRoot",
+    "SessionOfOtherWorkflow",
+    "SessionUnknown",
+    "SourceError",
+    "WorkflowInvalid",
+    "WorkflowNameDiffers",
+    "WorkflowNameTaken",
+    "WorkflowUnknown",
+    "WorkflowVersionUnknown",
+]
 
 
 class WorkflowUnknown(AgentError):
@@ -21,3 +34,30 @@ class WorkflowVersionUnknown(AgentError):
     kind = Kind.NOT_FOUND
     english = "No workflow version has the content hash {content_hash}."
     chinese = "没有内容哈希为 {content_hash} 的工作流版本。"
+
+
+class WorkflowNameTaken(AgentError):
+    """Two files have the same `name`: the one that was loaded first keeps it."""
+
+    code = "workflow_name_taken"
+    kind = Kind.CONFLICT
+    english = "The name {workflow_id} belongs to {config_path}; give this file another name, or load it explicitly."
+    chinese = "名称 {workflow_id} 已属于 {config_path}；请为此文件改名，或显式加载它。"
+
+
+class WorkflowNameDiffers(AgentError):
+    """The file holds another workflow than the one it was to be loaded as."""
+
+    code = "workflow_name_differs"
+    kind = Kind.INVALID
+    english = "The file {config_path} holds the workflow {found}, not {workflow_id}."
+    chinese = "文件 {config_path} 中的工作流是 {found}，而不是 {workflow_id}。"
+
+
+class SessionOfOtherWorkflow(AgentError):
+    """The session runs another workflow than the one asked for."""
+
+    code = "session_of_other_workflow"
+    kind = Kind.INVALID
+    english = "Session {session_id} runs the workflow {found}, not {workflow_id}."
+    chinese = "会话 {session_id} 运行的工作流是 {found}，而不是 {workflow_id}。"

@@ -146,17 +146,27 @@ class WorkflowRepository:
         return WorkflowRow.of(rows[0]) if rows else None
 
     async def page(
-        self, *, limit: int, offset: int = 0, search: str | None = None, unloaded: bool = False
+        self,
+        *,
+        limit: int,
+        offset: int = 0,
+        after: str | None = None,
+        search: str | None = None,
+        unloaded: bool = False,
     ) -> WorkflowPage:
-        """Loaded workflows (with `unloaded`, the others too) whose name or path contains `search`."""
+        """Loaded workflows (with `unloaded`, the others too) whose name or path contains `search`.
+
+        `after` is a name: those behind it are answered; all are counted.
+        """
         condition = "(?1 OR unloaded = 0) AND (?2 IS NULL OR workflow_id LIKE ?2 ESCAPE '\\'"
         condition += " OR config_path LIKE ?2 ESCAPE '\\')"
         values = (unloaded, like_pattern(search) if search else None)
 
         def read(connection: sqlite3.Connection) -> WorkflowPage:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM workflows WHERE {condition} ORDER BY workflow_id LIMIT ?3 OFFSET ?4",
-                (*values, limit, offset),
+                f"SELECT {_COLUMNS} FROM workflows WHERE {condition} AND (?5 IS NULL OR workflow_id > ?5)"
+                " ORDER BY workflow_id LIMIT ?3 OFFSET ?4",
+                (*values, limit, offset, after),
             ).fetchall()
             total = connection.execute(f"SELECT count(*) FROM workflows WHERE {condition}", values).fetchone()[0]
             return WorkflowPage([WorkflowRow.of(row) for row in rows], total)
