@@ -55,7 +55,7 @@ async def test_kill_9_at_random_moments(tmp_path: Path, start_writer):
         process = start_writer(tmp_path)
         assert process.stdout is not None
         first = process.stdout.readline()
-        time.sleep(dice.random() * 0.4)
+        time.sleep(dice.random() * 0.2)
         process.send_signal(signal.SIGKILL)
         process.wait()
         for line in [first, *process.stdout]:

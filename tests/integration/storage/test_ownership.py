@@ -19,7 +19,7 @@ async def test_of_processes_racing_to_open_one_wins_and_the_others_name_it(tmp_p
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(4)
+        for _ in range(3)
     ]
     said = {process.pid: process.stdout.readline().split() for process in racing}
     winners = [pid for pid, words in said.items() if words == ["open"]]

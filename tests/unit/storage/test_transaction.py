@@ -76,7 +76,7 @@ def fresh(path: Path) -> tuple[sqlite3.Connection, GroupTransaction]:
     return connection, GroupTransaction(connection, clock=SystemClock())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(groups)
 def test_any_mix_of_good_and_bad_units_keeps_exactly_the_good_ones_in_order(plan: list[list[tuple[str, int, int]]]):
     with tempfile.TemporaryDirectory() as folder:
