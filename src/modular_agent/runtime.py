@@ -10,12 +10,14 @@ from modular_agent.kit.clock import Clock, SystemClock
 from modular_agent.settings import Settings
 
 if TYPE_CHECKING:
+    from modular_agent.domain.history.service import HistoryService
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.service import RunsService
     from modular_agent.domain.runs.store import DatabaseRunStore
     from modular_agent.domain.runs.views import RunViews
     from modular_agent.domain.sessions.service import SessionsService
     from modular_agent.domain.workflows.catalog import WorkflowCatalog
+    from modular_agent.domain.workflows.service import WorkflowsService
     from modular_agent.engine.checkpoints import Saver
     from modular_agent.engine.supervisor import Supervisor
     from modular_agent.realtime.hub import Hub
@@ -36,7 +38,9 @@ class Runtime:
     database: "Database"
     hub: "Hub"
     catalog: "WorkflowCatalog"
+    workflows: "WorkflowsService"
     sessions: "SessionsService"
+    history: "HistoryService"
     runs: "RunsService"
     control: "RunControl"
     views: "RunViews"
@@ -49,8 +53,8 @@ async def open_runtime(
 ) -> AsyncGenerator[Runtime]:
     """Opens everything; at the end drains the runs, then closes in reverse order.
 
-    `environment` is where provider keys and the variables of workflow files come from. Nothing is recovered yet: see
-    `RunsService.recover`.
+    `environment` is where provider keys and the variables of workflow files come from. Nothing is recovered yet (see
+    `RunsService.recover`), and `workflows` is not entered: a server does both, a single command neither.
     """
     async with AsyncExitStack() as stack:
         yield await _open(
@@ -59,12 +63,14 @@ async def open_runtime(
 
 
 async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], stack: AsyncExitStack) -> Runtime:
+    from modular_agent.domain.history.service import HistoryService
     from modular_agent.domain.history.tail import LogTail
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.service import RunsService
     from modular_agent.domain.runs.store import DatabaseRunStore
     from modular_agent.domain.runs.views import RunViews
     from modular_agent.domain.sessions.service import SessionsService
+    from modular_agent.domain.workflows.service import WorkflowsService
     from modular_agent.engine.checkpoints import Saver
     from modular_agent.realtime.hub import Hub
     from modular_agent.storage.database import Database
@@ -88,7 +94,13 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
         database=database,
         hub=hub,
         catalog=catalog,
-        sessions=SessionsService(database, catalog=catalog, control=control, saver=saver, hub=hub, clock=clock),
+        workflows=WorkflowsService(
+            database, catalog=catalog, clock=clock, watch=settings.app.environment == "development"
+        ),
+        history=HistoryService(database),
+        sessions=SessionsService(
+            database, catalog=catalog, runs=runs, control=control, saver=saver, hub=hub, clock=clock
+        ),
         runs=runs,
         control=control,
         views=RunViews(database, store=store, supervisor=supervisor),

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 from modular_agent.domain.runs.control import RunControl
 from modular_agent.domain.runs.requests import check_agent_config
+from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.sessions.errors import StatusNotSettable, WorkflowMissing
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
+from modular_agent.engine.nodes.conversation import tool_results
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.events import SessionRef
 from modular_agent.kit.clock import Clock, rfc3339
@@ -16,7 +18,9 @@ from modular_agent.kit.ids import session_id
 from modular_agent.realtime.hub import Hub
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, SessionIdTaken, SessionUnknown
+from modular_agent.storage.repositories.checkpoints import CheckpointRepository
 from modular_agent.storage.repositories.idempotency import claim_key
+from modular_agent.storage.repositories.llm_calls import LlmCallRepository
 from modular_agent.storage.repositories.session_lists import SessionFilter, SessionLists, SessionPage, SortKey
 from modular_agent.storage.repositories.sessions import (
     NewSession,
@@ -60,6 +64,7 @@ class SessionsService:
         database: Database,
         *,
         catalog: WorkflowCatalog,
+        runs: RunsService,
         control: RunControl,
         saver: Saver,
         hub: Hub,
@@ -69,6 +74,9 @@ class SessionsService:
         self._rows = SessionRepository(database.readers)
         self._lists = SessionLists(database.readers)
         self._removal = SessionRemoval(writer=database.writer, mirror=database.mirror, sessions=self._rows, clock=clock)
+        self._checkpoints = CheckpointRepository(database.readers)
+        self._calls = LlmCallRepository(database.readers)
+        self._runs = runs
         self._catalog = catalog
         self._control = control
         self._saver = saver
@@ -170,7 +178,40 @@ class SessionsService:
     async def state(self, session: SessionRow, *, checkpoint_id: str | None = None) -> dict[str, Any]:
         """The session's state as it stands, or as it was at a checkpoint."""
         workflow = await self._catalog.workflow(session.workflow_version)
-        return await workflow.state(self._saver, session.ref, checkpoint_id=checkpoint_id)
+        state = await workflow.state(self._saver, session.ref, checkpoint_id=checkpoint_id)
+        page = await self._runs.rows.page(session.ref, limit=1)
+        run = page.runs[0] if page.runs else None
+        calls = await self._calls.usage_of_run(session.ref, run.run_id) if run else []
+        limits = {**session.agent_config.get("limits", {}), **(run.limits if run else {})}
+        messages: list[dict[str, Any]] = state.get("messages") or []
+        return {
+            "messages": [{key: value for key, value in message.items() if key != "id"} for message in messages],
+            "tool_results": tool_results(messages),
+            "current_step": run.current_node if run else None,
+            "iteration_count": sum(each.calls - each.errors for each in calls),
+            "max_iterations": limits.get("max_iterations", workflow.spec.limits.max_iterations),
+            "workflow_name": workflow.name,
+            "start_time": rfc3339(run.started_at) if run and run.started_at else None,
+            "errors": [run.error] if run and run.error else [],
+            **{key: value for key, value in state.items() if key != "messages"},
+        }
+
+    async def checkpoints(self, session: SessionRow, *, limit: int = 50) -> list[dict[str, Any]]:
+        """The session's checkpoints, newest first, with step and size."""
+        rows = await self._checkpoints.summaries(session.ref, limit=limit)
+        return [
+            {
+                "checkpoint_id": row.checkpoint_id,
+                "parent_id": row.parent_id,
+                "run_id": row.run_id,
+                "step": row.step,
+                "source": row.source,
+                "created_at": rfc3339(row.created_at),
+                "saved_name": row.saved_name,
+                "size": row.size,
+            }
+            for row in rows
+        ]
 
     async def delete(self, session: SessionRow, *, by: str) -> None:
         """Stops the session's run, then removes all of it: state, log, files."""

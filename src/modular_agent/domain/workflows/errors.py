@@ -1,16 +1,9 @@
 """What can be wrong with a request about workflows."""
 
-from modular_agent.engine.spec.errors import FileNotFound, PathOutsideRoot, SourceError, WorkflowInvalid
 from modular_agent.errors import AgentError, Kind
-from modular_agent.storage.errors import SessionUnknown
 
 __all__ = [
-    "FileNotFound",
-    "PathOutsideRoot",
     "SessionOfOtherWorkflow",
-    "SessionUnknown",
-    "SourceError",
-    "WorkflowInvalid",
     "WorkflowNameDiffers",
     "WorkflowNameTaken",
     "WorkflowUnknown",

@@ -11,7 +11,8 @@ from typing import Final
 import structlog
 
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
-from modular_agent.domain.workflows.errors import FileNotFound, SourceError, WorkflowNameTaken
+from modular_agent.domain.workflows.errors import WorkflowNameTaken
+from modular_agent.engine.spec.errors import FileNotFound, SourceError
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.errors import AgentError, InvalidInput
 from modular_agent.kit.clock import Clock

@@ -11,8 +11,6 @@ import orjson
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.domain.workflows.errors import (
     SessionOfOtherWorkflow,
-    SessionUnknown,
-    WorkflowInvalid,
     WorkflowNameDiffers,
     WorkflowUnknown,
     WorkflowVersionUnknown,
@@ -27,6 +25,7 @@ from modular_agent.domain.workflows.views import (
     workflow_view,
 )
 from modular_agent.domain.workflows.watching import watch_folder
+from modular_agent.engine.spec.errors import WorkflowInvalid
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.source import DirectorySource, OverlaySource
 from modular_agent.errors import Fault, InvalidInput
@@ -35,6 +34,7 @@ from modular_agent.kit.clock import Clock
 from modular_agent.kit.pagination import Page, PageRequest, decode_cursor, encode_cursor
 from modular_agent.kit.tasks import OwnedTasks
 from modular_agent.storage.database import Database
+from modular_agent.storage.errors import SessionUnknown
 from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.runs import RunRepository
 from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow

@@ -1,0 +1,263 @@
+"""`/sessions/{id}/runs` and the control of runs; the session's events as a stream."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Path, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from modular_agent.api.dependencies import CallerDep, IdempotencyKey, RuntimeDep, SessionDep
+from modular_agent.api.openapi import problems
+from modular_agent.api.requests import JsonRoute
+from modular_agent.api.responses import JsonResponse
+from modular_agent.api.routers.sessions import fingerprint
+from modular_agent.api.schemas.runs import AnswerInterrupt, InterruptList, RunAnswer, RunList, StartRun
+from modular_agent.domain.runs import (
+    AnswerInvalid,
+    InterruptClosed,
+    InterruptUnknown,
+    LimitsInvalid,
+    NoActiveRun,
+    NotPaused,
+    QuestionsOpen,
+    QueueFull,
+    RunAlreadyActive,
+    RunUnknown,
+    StartRequest,
+    StateInvalid,
+    interrupt_view,
+)
+from modular_agent.domain.sessions import Session, SessionUnknown
+from modular_agent.realtime.sse import HEADERS, parse_last_event_id, stream
+from modular_agent.runtime import Runtime
+
+__all__ = ["event_stream", "router", "start_request"]
+
+router = APIRouter(prefix="/sessions/{session_id}", tags=["runs"], route_class=JsonRoute)
+
+RunId = Annotated[str, Path(description="The id of a run.", examples=["run_1f73e8c09ab45d1e22f0"], max_length=100)]
+InterruptId = Annotated[str, Path(description="The id of a question.", max_length=100)]
+_EVENT_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The run (mode wait), or its events (mode stream).",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+def start_request(body: StartRun, *, by: str, key: str | None, path: str) -> StartRequest:
+    """The run that a body asks for."""
+    changes: Mapping[str, Any] = body.input if isinstance(body.input, dict) else {}
+    message = body.message if body.message is not None else body.input if isinstance(body.input, str) else None
+    return StartRequest(
+        message=message,
+        state=changes,
+        limits=body.limits,
+        requested_by=by,
+        idempotency_key=key,
+        fingerprint=fingerprint(path, body.model_dump(mode="json")),
+    )
+
+
+async def event_stream(
+    runtime: Runtime,
+    session: Session,
+    *,
+    after_seq: int | None,
+    generation: int | None = None,
+    run_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The session's events after `after_seq`; with `run_id` only that run's, to its end."""
+    subscription = runtime.hub.subscribe(session.ref, after_seq=after_seq, generation=generation)
+    await subscription.start()
+    body = stream(subscription, clock=runtime.clock, run_id=run_id)
+    return StreamingResponse(body, headers={**HEADERS, **(headers or {})})
+
+
+@router.post(
+    "/runs",
+    status_code=202,
+    summary="Start a run",
+    response_model=RunAnswer,
+    responses={
+        **_EVENT_STREAM,
+        **problems(SessionUnknown, StateInvalid, LimitsInvalid, RunAlreadyActive, QueueFull),
+    },
+)
+async def start_run(
+    request: Request,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    caller: CallerDep,
+    body: Annotated[StartRun, Body()],
+    key: IdempotencyKey = None,
+) -> Response:
+    """Starts a run once its input is durable. A client that goes away never stops it."""
+    wanted = start_request(body, by=caller, key=key, path=request.url.path)
+    run_id = await runtime.runs.start(session, wanted)
+    if body.mode == "stream":
+        run = await runtime.runs.get(session.ref, run_id)
+        return await event_stream(
+            runtime, session, after_seq=run.first_seq, run_id=run_id, headers={"X-Run-ID": run_id}
+        )
+    if body.mode == "wait":
+        await runtime.runs.wait(run_id)
+    run = await runtime.runs.get(session.ref, run_id)
+    return JsonResponse(await runtime.views.full(session, run), status_code=200 if body.mode == "wait" else 202)
+
+
+@router.get("/runs", summary="List runs", response_model=RunList, responses=problems(SessionUnknown))
+async def list_runs(
+    session: SessionDep,
+    runtime: RuntimeDep,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    page_size: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> JsonResponse:
+    """The session's runs, newest first."""
+    offset = (page - 1) * page_size
+    found = await runtime.runs.rows.page(session.ref, limit=page_size, offset=offset)
+    return JsonResponse(
+        {
+            "runs": [runtime.views.brief(session, run) for run in found.runs],
+            "total": found.total,
+            "page": page,
+            "page_size": page_size,
+            "has_next": offset + len(found.runs) < found.total,
+        }
+    )
+
+
+@router.get(
+    "/runs/{run_id}", summary="Get a run", response_model=RunAnswer, responses=problems(SessionUnknown, RunUnknown)
+)
+async def get_run(session: SessionDep, runtime: RuntimeDep, run_id: RunId) -> JsonResponse:
+    """One run: status, path, node states, usage, result or error, open questions."""
+    return JsonResponse(await runtime.views.full(session, await runtime.runs.get(session.ref, run_id)))
+
+
+@router.post(
+    "/pause",
+    summary="Pause the run",
+    response_model=RunAnswer,
+    responses=problems(SessionUnknown, NoActiveRun),
+)
+async def pause_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep) -> JsonResponse:
+    """Finishes the step in progress and holds; answers what became of the run."""
+    return JsonResponse(await runtime.views.full(session, await runtime.control.pause(session, by=caller)))
+
+
+@router.post(
+    "/stop",
+    summary="Stop the run",
+    response_model=RunAnswer,
+    responses=problems(SessionUnknown, NoActiveRun),
+)
+async def stop_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep) -> JsonResponse:
+    """Cancels the step in progress; answers when nothing of the run executes any more."""
+    return JsonResponse(await runtime.views.full(session, await runtime.control.stop(session, by=caller)))
+
+
+Wait = Annotated[bool, Query(description="Answer when the run has ended or paused again.")]
+
+
+@router.post(
+    "/resume",
+    summary="Resume the run",
+    response_model=RunAnswer,
+    responses=problems(SessionUnknown, NotPaused, QuestionsOpen, QueueFull),
+)
+async def resume_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, wait: Wait = False) -> JsonResponse:
+    """Has a paused run go on where it was."""
+    run = await runtime.control.resume(session, by=caller)
+    return await _when_asked(runtime, session, run.run_id, wait=wait)
+
+
+@router.post(
+    "/step",
+    summary="Run one step",
+    response_model=RunAnswer,
+    responses=problems(SessionUnknown, NotPaused, QuestionsOpen, QueueFull),
+)
+async def step_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, wait: Wait = False) -> JsonResponse:
+    """Runs one step of a paused run; it then holds again, unless it was the last."""
+    run = await runtime.control.resume(session, by=caller, step=True)
+    return await _when_asked(runtime, session, run.run_id, wait=wait)
+
+
+@router.post(
+    "/retry",
+    summary="Retry the last run",
+    response_model=RunAnswer,
+    responses=problems(SessionUnknown, NoActiveRun, RunAlreadyActive, QueueFull),
+)
+async def retry_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, wait: Wait = False) -> JsonResponse:
+    """Takes up the last run where it failed or was stopped; what had succeeded is not done again."""
+    run = await runtime.control.retry(session, by=caller)
+    return await _when_asked(runtime, session, run.run_id, wait=wait)
+
+
+@router.get(
+    "/interrupts",
+    summary="List open questions",
+    response_model=InterruptList,
+    responses=problems(SessionUnknown),
+)
+async def list_interrupts(session: SessionDep, runtime: RuntimeDep) -> JsonResponse:
+    """The questions that the session's run waits for."""
+    rows = await runtime.runs.interrupts.open(session.ref)
+    return JsonResponse({"interrupts": [interrupt_view(row) for row in rows]})
+
+
+@router.post(
+    "/interrupts/{interrupt_id}",
+    summary="Answer a question",
+    response_model=RunAnswer,
+    responses=problems(SessionUnknown, InterruptUnknown, InterruptClosed, AnswerInvalid, QueueFull),
+)
+async def answer_interrupt(
+    session: SessionDep,
+    runtime: RuntimeDep,
+    caller: CallerDep,
+    interrupt_id: InterruptId,
+    body: Annotated[AnswerInterrupt, Body()],
+    wait: Wait = False,
+) -> JsonResponse:
+    """Answers a question; the run goes on when it was the last one open."""
+    run = await runtime.control.answer(session, interrupt_id, body.answer, by=caller)
+    return await _when_asked(runtime, session, run.run_id, wait=wait)
+
+
+@router.get(
+    "/events",
+    summary="Stream the session's events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events: `id` is the `seq`, `event` the type, `data` the envelope.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **problems(SessionUnknown),
+    },
+)
+async def stream_events(
+    session: SessionDep,
+    runtime: RuntimeDep,
+    after_seq: Annotated[int | None, Query(ge=0, le=10**15, description="Every event after this one.")] = None,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=40)] = None,
+) -> Response:
+    """Every event after `Last-Event-ID` (or `after_seq`; 0: from the first), once, in order, also across a restart.
+
+    Without either, only what happens from now on.
+    """
+    generation = None
+    if last_event_id:
+        after_seq, generation = parse_last_event_id(last_event_id)
+    return await event_stream(runtime, session, after_seq=after_seq, generation=generation)
+
+
+async def _when_asked(runtime: Runtime, session: Session, run_id: str, *, wait: bool) -> JsonResponse:
+    if wait:
+        await runtime.runs.wait(run_id)
+    run = await runtime.runs.get(session.ref, run_id)
+    return JsonResponse(await runtime.views.full(session, run), status_code=200)

@@ -1,0 +1,210 @@
+"""`/ws/{client_id}`: the WebSocket, adapted to the realtime layer; control and queries of its clients."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, TypeVar
+
+import orjson
+from fastapi import APIRouter, Path, Query, WebSocket
+from pydantic import BaseModel, ValidationError
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from modular_agent.api.dependencies import caller_of, runtime_of
+from modular_agent.api.language import language_of
+from modular_agent.api.routers.runs import start_request
+from modular_agent.api.routers.sessions import create_request
+from modular_agent.api.schemas.runs import StartRun
+from modular_agent.api.schemas.sessions import CreateSession
+from modular_agent.api.validation import request_faults
+from modular_agent.domain.runs import interrupt_view
+from modular_agent.domain.sessions import Session, session_view
+from modular_agent.errors import Fault, InvalidInput, Kind
+from modular_agent.events import SessionRef
+from modular_agent.realtime.connections import Connections
+from modular_agent.realtime.errors import Disconnected
+from modular_agent.realtime.ports import Control
+from modular_agent.realtime.ports import Query as RealtimeQuery
+from modular_agent.realtime.websocket import Connection, ConnectionLimits
+from modular_agent.runtime import Runtime
+
+__all__ = ["router"]
+
+router = APIRouter()
+TENANT: Final = "default"  # until there is login, everybody is of one tenant
+Accepted = Callable[[Mapping[str, Any]], None]
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class ControlInvalid(InvalidInput):
+    """A control message does not have what its action needs."""
+
+    code = "control_invalid"
+    kind = Kind.MALFORMED
+    english = "The control message cannot be used ({count} fault(s))."
+    chinese = "控制消息无法使用（{count} 处错误）。"
+
+
+class _Socket:
+    """Implements the realtime layer's `Transport`."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    async def receive(self) -> str | bytes:
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise Disconnected
+        text: str | None = message.get("text")
+        return text if text is not None else message["bytes"]
+
+    async def send(self, payload: bytes) -> None:
+        try:
+            await self._websocket.send({"type": "websocket.send", "text": payload.decode()})
+        except (WebSocketDisconnect, RuntimeError) as error:  # closed by the other side while it was sent
+            raise Disconnected from error
+
+    async def close(self, code: int, reason: str) -> None:
+        if self._websocket.application_state is not WebSocketState.DISCONNECTED:
+            try:
+                await self._websocket.close(code, reason)
+            except (WebSocketDisconnect, RuntimeError) as error:
+                raise Disconnected from error
+
+
+class _Access:
+    """Implements `Access` for everybody's sessions."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def authorize(self, session_id: str) -> SessionRef:
+        return await self._runtime.sessions.reference(session_id)
+
+    async def tenant(self) -> str:
+        return TENANT
+
+
+class _Commands:
+    """Implements `CommandHandler`: what a client asks for over its WebSocket is what REST does."""
+
+    def __init__(self, runtime: Runtime, by: str) -> None:
+        self._runtime = runtime
+        self._by = by
+
+    async def control(self, command: Control, *, accepted: Accepted) -> Mapping[str, Any]:
+        if command.action == "start":
+            return await self._start(command, accepted)
+        session = await self._session(command)
+        control, by = self._runtime.control, self._by
+        if command.action in {"pause", "stop"}:
+            accepted({"action": command.action})
+            verb = control.pause if command.action == "pause" else control.stop
+            return await self._run(session, (await verb(session, by=by)).run_id)
+        if command.action in {"resume", "step"}:
+            run = await control.resume(session, by=by, step=command.action == "step")
+        elif command.action == "retry":
+            run = await control.retry(session, by=by, run_id=command.data.get("run_id"))
+        elif command.action == "answer":
+            given = command.data
+            absent = [name for name in ("interrupt_id", "answer") if name not in given]
+            if absent:
+                raise _missing(*absent)
+            run = await control.answer(session, str(given["interrupt_id"]), given["answer"], by=by)
+        else:
+            fault = Fault(code="unknown_action", message=f"there is no action {command.action!r}", path="action")
+            raise ControlInvalid([fault])
+        accepted({"action": command.action, "run_id": run.run_id})
+        await self._runtime.runs.wait(run.run_id)
+        return await self._run(session, run.run_id)
+
+    async def _start(self, command: Control, accepted: Accepted) -> Mapping[str, Any]:
+        """Starts a run; without a session, in one made of the same data."""
+        given = {key: value for key, value in command.data.items() if key in StartRun.model_fields}
+        rest = {key: value for key, value in command.data.items() if key not in given}
+        start = _validated(StartRun, given)
+        if command.session_id is None:
+            session = await self._runtime.sessions.create(create_request(_validated(CreateSession, rest)))
+        elif rest:
+            raise ControlInvalid([Fault(code="unknown_key", message="unknown key", path=key) for key in rest])
+        else:
+            session = await self._runtime.sessions.get(command.session_id)
+        wanted = start_request(start, by=self._by, key=None, path="")
+        run_id = await self._runtime.runs.start(session, wanted)
+        accepted({"action": "start", "session_id": session.session_id, "run_id": run_id})
+        await self._runtime.runs.wait(run_id)
+        return await self._run(session, run_id)
+
+    async def query(self, query: RealtimeQuery) -> Mapping[str, Any]:
+        session = await self._runtime.sessions.get(query.session_id)
+        match query.query:
+            case "status":
+                return await self._status(session)
+            case "state":
+                return await self._runtime.sessions.state(session)
+            case "history":
+                lines = await self._runtime.history.newest(session.session_id, limit=50)
+                return {"history": [orjson.loads(line) for line in lines]}
+            case "checkpoints":
+                return {"checkpoints": await self._runtime.sessions.checkpoints(session)}
+            case _:
+                page = await self._runtime.runs.rows.page(session.ref, limit=20)
+                return {"runs": [self._runtime.views.brief(session, run) for run in page.runs]}
+
+    async def _status(self, session: Session) -> dict[str, Any]:
+        page = await self._runtime.runs.rows.page(session.ref, limit=1)
+        asked = await self._runtime.runs.interrupts.open(session.ref)
+        return {
+            "session": session_view(session),
+            "run": await self._runtime.views.full(session, page.runs[0]) if page.runs else None,
+            "interrupts": [interrupt_view(row) for row in asked],
+        }
+
+    async def _session(self, command: Control) -> Session:
+        if command.session_id is None:
+            raise _missing("session_id")
+        return await self._runtime.sessions.get(command.session_id)
+
+    async def _run(self, session: Session, run_id: str) -> dict[str, Any]:
+        return await self._runtime.views.full(session, await self._runtime.runs.get(session.ref, run_id))
+
+
+def _validated(model: type[Body], data: Mapping[str, Any]) -> Body:
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as error:
+        raise ControlInvalid(request_faults(error.errors(), data, "en")) from error
+
+
+def _missing(*names: str) -> ControlInvalid:
+    return ControlInvalid([Fault(code="missing", message="must be given", path=name) for name in names])
+
+
+@router.websocket("/ws/{client_id}")
+async def websocket(
+    websocket: WebSocket,
+    client_id: Annotated[str, Path(min_length=1, max_length=200)],
+    token: Annotated[str | None, Query(max_length=4000)] = None,
+) -> None:
+    """Live events, queries and control over one connection; a second one with the `client_id` takes it over."""
+    runtime = runtime_of(websocket)
+    connections: Connections = websocket.app.state.connections
+    settings = runtime.settings.websocket
+    await websocket.accept()
+    by = caller_of(websocket)
+    await connections.run(
+        Connection(
+            _Socket(websocket),
+            hub=runtime.hub,
+            access=_Access(runtime),
+            handler=_Commands(runtime, by),
+            clock=runtime.clock,
+            client_id=client_id,
+            owner=TENANT,
+            language=language_of(websocket.scope),
+            limits=ConnectionLimits(
+                message_bytes=settings.max_message_bytes,
+                rate=settings.messages_per_second,
+                burst=2 * settings.messages_per_second,
+                ping_interval=settings.ping_interval,
+            ),
+        )
+    )

@@ -1,0 +1,150 @@
+"""The shapes of requests and answers about runs."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["AnswerInterrupt", "InterruptList", "RunAnswer", "RunList", "RunWorkflow", "StartRun"]
+
+JsonObject = dict[str, Any]  # any JSON object
+Status = Literal["queued", "running", "pausing", "paused", "stopping", "completed", "failed", "stopped"]
+
+
+class StartRun(BaseModel):
+    """A new run of a session."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"message": "What is 17 * 23?", "mode": "wait"}]}
+    )
+
+    message: str | list[JsonObject] | None = Field(
+        default=None, description="What the person says: text, or content parts (text, image_url, ...)."
+    )
+    input: str | JsonObject | None = Field(
+        default=None, description="The same as `message` when it is text; otherwise changes of the state."
+    )
+    mode: Literal["background", "wait", "stream"] = Field(
+        default="background",
+        description="background: 202 at once; wait: 200 when the run has ended or paused; stream: its events (SSE).",
+    )
+    limits: JsonObject = Field(
+        default_factory=dict, description="max_iterations, max_tokens, max_cost_usd, max_seconds, max_steps, on_exceed."
+    )
+
+
+class RunWorkflow(BaseModel):
+    """A run of a workflow in a session of its own."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"initial_state": {"messages": [{"role": "user", "content": "What is 17 * 23?"}]}}]
+        },
+    )
+
+    initial_state: JsonObject = Field(default_factory=dict)
+    agent_config: JsonObject = Field(default_factory=dict)
+    limits: JsonObject = Field(default_factory=dict)
+    message: str | list[JsonObject] | None = Field(default=None, description="A first user message.")
+
+
+class RunError(BaseModel):
+    """Why a run failed."""
+
+    error_id: str
+    type: str
+    message: str
+    node: str | None
+
+
+class RunAnswer(BaseModel):
+    """A run. `result` is there when it has completed, `error` when it has failed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "run_id": "run_1f73e8c09ab45d1e22f0",
+                    "session_id": "react-251022-174800-1f73e8",
+                    "workflow_id": "react",
+                    "status": "completed",
+                    "created_at": "2025-10-22T17:48:01.000000Z",
+                    "started_at": "2025-10-22T17:48:01.000000Z",
+                    "ended_at": "2025-10-22T17:48:02.000000Z",
+                    "current_node": "think",
+                    "execution_time": 0.91,
+                    "result": {"output": "The result is 391.", "state": {}},
+                    "error": None,
+                    "execution_path": ["think", "act", "think"],
+                    "node_states": {"think": "completed", "act": "completed"},
+                    "steps": 3,
+                    "performance_metrics": {
+                        "llm_calls": 2,
+                        "llm_errors": 0,
+                        "llm_time": 0.85,
+                        "avg_response_time": 0.425,
+                    },
+                    "usage": {"prompt_tokens": 310, "completion_tokens": 24, "total_tokens": 334, "cost_usd": 0.0},
+                    "interrupts": [],
+                }
+            ]
+        }
+    )
+
+    run_id: str
+    session_id: str
+    workflow_id: str
+    status: Status
+    created_at: str
+    started_at: str | None
+    ended_at: str | None
+    current_node: str | None
+    execution_time: float = Field(description="Seconds of execution, without pauses.")
+    result: JsonObject | None
+    error: RunError | None
+    execution_path: list[str]
+    node_states: dict[str, str]
+    steps: int
+    performance_metrics: JsonObject
+    usage: JsonObject
+    interrupts: list[JsonObject] = Field(description="Questions that are open.")
+
+
+class RunBrief(BaseModel):
+    """A run in a list."""
+
+    run_id: str
+    session_id: str
+    workflow_id: str
+    status: Status
+    created_at: str
+    started_at: str | None
+    ended_at: str | None
+    current_node: str | None
+    execution_time: float
+    result: JsonObject | None
+    error: RunError | None
+
+
+class RunList(BaseModel):
+    """A page of runs, newest first."""
+
+    runs: list[RunBrief]
+    total: int
+    page: int
+    page_size: int
+    has_next: bool
+
+
+class AnswerInterrupt(BaseModel):
+    """A person's answer; it must fit the question's form."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"answer": {"approve": True}}]})
+
+    answer: Any = Field(description="Any JSON value that fits the form.")
+
+
+class InterruptList(BaseModel):
+    """The open questions of a session."""
+
+    interrupts: list[JsonObject]

@@ -1,0 +1,137 @@
+"""The HTTP server: the application with its lifespan, and what `serve` runs.
+
+`uvicorn modular_agent.server:app` keeps to the same rules as `modular-agent serve`.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from modular_agent.api.errors import install_errors
+from modular_agent.api.middleware.drain import Gate
+from modular_agent.api.middleware.stack import EdgeOptions, middleware_stack
+from modular_agent.api.openapi import install_openapi, operation_id
+from modular_agent.api.routers import ROUTERS
+from modular_agent.kit.logging import Logs
+from modular_agent.kit.redaction import secrets_of
+from modular_agent.realtime.connections import Connections
+from modular_agent.runtime import Runtime, open_runtime
+from modular_agent.settings import Settings, check_bind, check_production, environment, load_settings
+
+__all__ = ["create_app", "serve"]
+
+_log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings | None = None, *, insecure: bool = False) -> FastAPI:
+    """The application. Raises `InvalidSettings` and `UnsafeBind` before anything is opened."""
+    settings = settings or load_settings()
+    check_production(settings)
+    check_bind(settings.http.host, insecure=insecure)
+    gate = Gate()
+    app = FastAPI(
+        title=settings.app.name,
+        version=settings.app.version,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=operation_id,
+        lifespan=_Lifespan(settings, gate),
+    )
+    handlers = install_errors(app, debug=settings.app.debug)
+    for middleware in reversed(middleware_stack(_edge(settings), gate=gate, handlers=handlers)):
+        app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
+    for router in ROUTERS:
+        app.include_router(router)
+    install_openapi(app)
+    return app
+
+
+def _edge(settings: Settings) -> EdgeOptions:
+    http = settings.http
+    return EdgeOptions(
+        hosts=(http.host, *http.allowed_hosts),
+        loopback_only=http.loopback_only,
+        cors_origins=http.cors_origins,
+        cors_credentials=http.cors_credentials,
+        max_body_bytes=http.max_body_bytes,
+        max_json_depth=http.max_json_depth,
+        rate_limit_per_minute=http.rate_limit_per_minute,
+        rate_limit_burst=http.rate_limit_burst,
+    )
+
+
+class _Lifespan:
+    """Opens the runtime, takes up what a former process left behind, and drains at the end."""
+
+    def __init__(self, settings: Settings, gate: Gate) -> None:
+        self._settings = settings
+        self._gate = gate
+
+    @asynccontextmanager
+    async def __call__(self, app: FastAPI) -> AsyncGenerator[None]:
+        settings = self._settings
+        environ = environment()
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(_logs(settings, environ))
+            runtime = await stack.enter_async_context(open_runtime(settings, environment=environ))
+            connections = Connections(clock=runtime.clock, max_connections=settings.websocket.max_connections)
+            app.state.runtime = runtime
+            app.state.connections = await stack.enter_async_context(connections)
+            stack.callback(self._gate.close)
+            background = asyncio.create_task(_take_up(runtime, stack), name="take up")
+            try:
+                yield
+            finally:
+                await _ended(background)
+
+
+async def _take_up(runtime: Runtime, stack: AsyncExitStack) -> None:
+    """Takes up runs and deletions that a process left behind and reads the configs; requests are served meanwhile."""
+    resumed = await runtime.runs.recover()
+    await stack.enter_async_context(runtime.workflows)
+    deleted = await runtime.sessions.finish_deletions()
+    if resumed or deleted:
+        _log.info("recovered", runs=resumed, deletions=deleted)
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _logs(settings: Settings, environ: dict[str, str]) -> Logs:
+    log = settings.log
+    return Logs(
+        level=log.level,
+        format=log.format,
+        file=log.file,
+        max_bytes=log.max_bytes,
+        backups=log.backups,
+        secrets=secrets_of(environ),
+    )
+
+
+def serve(settings: Settings, *, insecure: bool = False) -> None:
+    """Serves until SIGINT or SIGTERM; then drains: no new work, steps in progress finish, clients are told."""
+    uvicorn.run(
+        create_app(settings, insecure=insecure),
+        host=settings.http.host,
+        port=settings.http.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws_max_size=settings.websocket.max_message_bytes + 1024,
+        timeout_graceful_shutdown=int(settings.http.shutdown_grace) + 5,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, made when somebody asks for it: importing this module reads no settings."""
+    if name == "app":
+        return create_app()
+    raise AttributeError(name)
