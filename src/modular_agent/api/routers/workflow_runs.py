@@ -31,16 +31,23 @@ async def _start(
     runtime: Runtime, workflow_id: str, body: RunWorkflow, *, by: str, key: str | None
 ) -> tuple[Session, str]:
     """Makes a session and starts its run; a repeated request finds both."""
-    path = f"/workflows/{workflow_id}/run"
-    marks = {"idempotency_key": key, "fingerprint": fingerprint(path, body.model_dump(mode="json"))}
+    mark = fingerprint(f"/workflows/{workflow_id}/run", body.model_dump(mode="json"))
     session = await runtime.sessions.create(
         CreateRequest(
-            workflow_id=workflow_id, agent_config=body.agent_config, initial_state=body.initial_state, **marks
+            workflow_id=workflow_id,
+            agent_config=body.agent_config,
+            initial_state=body.initial_state,
+            idempotency_key=key,
+            fingerprint=mark,
         )
     )
-    if key is not None:
-        marks["idempotency_key"] = f"{key}/run"
-    wanted = StartRequest(message=body.message, limits=body.limits, requested_by=by, **marks)
+    wanted = StartRequest(
+        message=body.message,
+        limits=body.limits,
+        requested_by=by,
+        idempotency_key=None if key is None else f"{key}/run",
+        fingerprint=mark,
+    )
     return session, await runtime.runs.start(session, wanted)
 
 
