@@ -66,8 +66,10 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
     from modular_agent.domain.history.service import HistoryService
     from modular_agent.domain.history.tail import LogTail
     from modular_agent.domain.runs.control import RunControl
+    from modular_agent.domain.runs.retention import Retention
     from modular_agent.domain.runs.service import RunsService
     from modular_agent.domain.runs.store import DatabaseRunStore
+    from modular_agent.domain.runs.timers import Timers
     from modular_agent.domain.runs.views import RunViews
     from modular_agent.domain.sessions.service import SessionsService
     from modular_agent.domain.workflows.service import WorkflowsService
@@ -88,6 +90,8 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
     supervisor = await _supervisor(settings, clock, stack, store, saver, hub)
     runs = RunsService(database, catalog=catalog, supervisor=supervisor, store=store, saver=saver, clock=clock)
     control = RunControl(database, runs=runs, supervisor=supervisor, store=store, clock=clock)
+    await stack.enter_async_context(Timers(database, runs=runs, control=control, clock=clock))
+    await stack.enter_async_context(Retention(database, runs=runs, keep=storage.keep_checkpoints))
     return Runtime(
         settings=settings,
         clock=clock,

@@ -173,13 +173,7 @@ class DatabaseRunStore:
     async def log_items(
         self, session: SessionRef, segments: Sequence[Segment]
     ) -> Sequence[tuple[Sequence[bytes], bool]]:
-        items = await self._checkpoints.log_items(session, segments)
-        lengths = await self._checkpoints.segment_lengths(session, [name for name, _ in segments])
-        parts: list[tuple[Sequence[bytes], bool]] = []
-        for name, length in segments:
-            parts.append((items[:length], lengths.get(name, 0) > length))
-            items = items[length:]
-        return parts
+        return [(each.values, each.more) for each in await self._checkpoints.log_segments(session, segments)]
 
     async def delete_checkpoints(self, session: SessionRef) -> None:
         await self._writer.commit(UnitOfWork(then=pruning.delete_checkpoints(session)))
@@ -191,7 +185,7 @@ class DatabaseRunStore:
         await self._writer.commit(UnitOfWork(then=pruning.copy_checkpoints(source, target)))
 
     async def prune_checkpoints(self, session: SessionRef, *, keep: int) -> None:
-        step: Step = pruning.delete_checkpoints(session) if keep == 0 else pruning.prune_to_newest(session)
+        step: Step = pruning.delete_checkpoints(session) if keep == 0 else pruning.prune_to_newest(session, keep=keep)
         await self._writer.commit(UnitOfWork(then=step))
 
     # -- effects, inbox and what a run has used ----------------------------------------------------------------
@@ -219,8 +213,10 @@ class DatabaseRunStore:
                 now_us=self._clock.now_us(),
             )
         )
-        await self._writer.commit(unit)
-        return None
+        row, is_new = (await self._writer.commit(unit)).result or (None, True)
+        return (
+            None if is_new or row is None else EffectState(status=row.status, attempts=row.attempts, result=row.result)
+        )
 
     async def _known(self, run: RunKey, intent: EffectIntent) -> EffectState | None:
         rows = await self._database.readers.query(
