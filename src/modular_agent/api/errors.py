@@ -30,6 +30,7 @@ __all__ = [
     "InvalidRequest",
     "JsonTooDeep",
     "MethodNotAllowed",
+    "NotReady",
     "PageCursorInvalid",
     "RequestRefused",
     "RouteUnknown",
@@ -176,6 +177,19 @@ class ServerStopping(AgentError):
     kind = Kind.UNAVAILABLE
     english = "The server is stopping and takes no new work."
     chinese = "服务器正在停止，不接受新的任务。"
+
+
+class NotReady(AgentError):
+    """A part of the server does not work; `faults` say which."""
+
+    code = "not_ready"
+    kind = Kind.UNAVAILABLE
+    english = "The server is not ready: {count} part(s) do not work."
+    chinese = "服务器尚未就绪：有 {count} 个部分无法工作。"
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__(retry_after=1.0, count=len(faults))
+        self.faults = tuple(faults)
 
 
 class TooManyRequests(AgentError):

@@ -9,6 +9,7 @@ from typing import Final
 
 from modular_agent.kit.clock import Clock, SystemClock
 from modular_agent.storage.data_lock import DataLock
+from modular_agent.storage.errors import storage_error
 from modular_agent.storage.location import Location
 from modular_agent.storage.log_files import LogFiles
 from modular_agent.storage.migrations import refuse_foreign, upgrade
@@ -91,6 +92,15 @@ class Database:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    async def probe(self, *, limit: float) -> None:
+        """Returns when a reader and the writer have answered; raises `TimeoutError` after `limit` seconds.
+
+        Raises `StorageBusy`, `StorageClosed`, `StorageFailed` too.
+        """
+        async with asyncio.timeout(limit):
+            await self.readers.query("SELECT 1 FROM sessions LIMIT 1")
+            await self.writer.exclusive(_take_lock)
+
     async def _start(self, stack: AsyncExitStack) -> None:
         location = self.location
         stack.enter_context(DataLock(location.data_path, location.database.parent))
@@ -123,3 +133,12 @@ class Database:
             connection.execute(_WATERMARK, (record_id,))
 
         self.writer.call(store, limit=WATERMARK_LIMIT)
+
+
+def _take_lock(connection: sqlite3.Connection) -> None:
+    """Begins a transaction and gives it up."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise storage_error(error) from error

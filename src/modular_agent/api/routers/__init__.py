@@ -5,8 +5,16 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from modular_agent.api.routers import runs, sessions, websocket, workflow_runs
+from modular_agent.api.routers import history, runs, sessions, system, websocket, workflow_runs, workflows
 
 __all__ = ["ROUTERS"]
 
-ROUTERS: Final[Sequence[APIRouter]] = (sessions.router, runs.router, workflow_runs.router, websocket.router)
+ROUTERS: Final[Sequence[APIRouter]] = (
+    sessions.router,
+    runs.router,
+    workflows.router,
+    workflow_runs.router,
+    history.router,
+    system.router,
+    websocket.router,
+)

@@ -1,9 +1,8 @@
 """What can be wrong with a request about the log."""
 
 from modular_agent.errors import Fault, InvalidInput, Kind
-from modular_agent.storage.errors import SessionUnknown
 
-__all__ = ["SessionUnknown", "TimeRangeReversed"]
+__all__ = ["TimeRangeReversed"]
 
 
 class TimeRangeReversed(InvalidInput):

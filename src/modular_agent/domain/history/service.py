@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, cast
 
-from modular_agent.domain.history.errors import SessionUnknown, TimeRangeReversed
+from modular_agent.domain.history.errors import TimeRangeReversed
 from modular_agent.events import RecordType, SessionRef
 from modular_agent.kit.pagination import decode_cursor, encode_cursor
 from modular_agent.storage.database import Database
+from modular_agent.storage.errors import SessionUnknown
 from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.sessions import SessionRepository
 

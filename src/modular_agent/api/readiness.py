@@ -1,0 +1,50 @@
+"""Whether the server takes work: its database, its log files, its event loop."""
+
+import asyncio
+from typing import Any, Final
+
+from modular_agent.api.errors import NotReady
+from modular_agent.errors import AgentError, Fault
+from modular_agent.runtime import Runtime
+
+__all__ = ["readiness"]
+
+DATABASE_LIMIT: Final = 2.0  # seconds
+NAP: Final = 0.005
+SLOW_LOOP: Final = 0.5
+
+
+async def readiness(runtime: Runtime) -> dict[str, Any]:
+    """How the parts stand, `{status, checks}`. Raises `NotReady` when the server cannot take work.
+
+    Log files that fail make the status `degraded` only: the database is the log, and writes them again.
+    """
+    latency, lag = await asyncio.gather(_database(runtime), _lag(runtime))
+    state = runtime.database.mirror.state
+    checks = {
+        "database": {"status": "ok", "latency": latency},
+        "log": {"status": state.status, "error": state.error},
+        "event_loop": {"status": "slow" if lag > SLOW_LOOP else "ok", "lag": lag},
+    }
+    degraded = state.status == "failing" or lag > SLOW_LOOP
+    return {"status": "degraded" if degraded else "ready", "checks": checks}
+
+
+async def _database(runtime: Runtime) -> float:
+    """How long the database took to answer, in seconds."""
+    start = runtime.clock.monotonic()
+    try:
+        await runtime.database.probe(limit=DATABASE_LIMIT)
+    except TimeoutError:
+        message = f"did not answer within {DATABASE_LIMIT:g} seconds"
+        raise NotReady([Fault(code="database_slow", message=message, path="database")]) from None
+    except AgentError as error:
+        raise NotReady([Fault(code=error.code, message=error.message(), path="database")]) from error
+    return round(runtime.clock.monotonic() - start, 6)
+
+
+async def _lag(runtime: Runtime) -> float:
+    """How late a nap ended, in seconds."""
+    start = runtime.clock.monotonic()
+    await asyncio.sleep(NAP)
+    return round(max(0.0, runtime.clock.monotonic() - start - NAP), 6)

@@ -1,0 +1,93 @@
+"""The shapes of answers about the server itself."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["HealthAnswer", "InfoAnswer", "ReadyAnswer"]
+
+
+def _example(example: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [example]})
+
+
+class HealthAnswer(BaseModel):
+    """The process answers."""
+
+    model_config = _example({"status": "ok", "timestamp": "2025-10-22T17:48:00.000000Z"})
+
+    status: Literal["ok"]
+    timestamp: str
+
+
+class DatabaseCheck(BaseModel):
+    """Whether the database can be read and written; `latency` in seconds."""
+
+    status: Literal["ok"]
+    latency: float
+
+
+class LogCheck(BaseModel):
+    """How the log files stand. While they fail, runs go on: the database holds every record."""
+
+    status: Literal["ok", "starting", "failing", "closed"]
+    error: str | None = Field(description="The operating system's name of the fault, such as ENOSPC.")
+
+
+class LoopCheck(BaseModel):
+    """How late, in seconds, the event loop wakes somebody up."""
+
+    status: Literal["ok", "slow"]
+    lag: float
+
+
+class Checks(BaseModel):
+    """What was looked at."""
+
+    database: DatabaseCheck
+    log: LogCheck
+    event_loop: LoopCheck
+
+
+class ReadyAnswer(BaseModel):
+    """The server takes work; `degraded`: not everything is as it should be."""
+
+    model_config = _example(
+        {
+            "status": "ready",
+            "checks": {
+                "database": {"status": "ok", "latency": 0.0012},
+                "log": {"status": "ok", "error": None},
+                "event_loop": {"status": "ok", "lag": 0.0002},
+            },
+        }
+    )
+
+    status: Literal["ready", "degraded"]
+    checks: Checks
+
+
+class InfoAnswer(BaseModel):
+    """What this server is, what it can do, and its limits (bytes, seconds, counts)."""
+
+    model_config = _example(
+        {
+            "name": "Modular Agent",
+            "version": "0.1.0",
+            "environment": "development",
+            "workflow_schema": "modular-agent/v1",
+            "languages": ["en", "zh"],
+            "features": {"sessions": True, "workflows": True, "history": True, "websocket": True, "analytics": False},
+            "builtin_tools": ["builtin.calculator"],
+            "limits": {"max_body_bytes": 10485760, "max_page_size": 100, "max_parallel_runs": 64},
+        }
+    )
+
+    name: str
+    version: str
+    environment: Literal["development", "production"]
+    workflow_schema: str
+    languages: list[str]
+    features: dict[str, bool]
+    builtin_tools: list[str]
+    limits: dict[str, int | float]
