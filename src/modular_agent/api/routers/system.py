@@ -1,5 +1,6 @@
 """`/health`, `/ready`, `/info`: what probes and clients ask of the server itself."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -56,7 +57,7 @@ async def get_info(request: Request, runtime: RuntimeDep) -> JsonResponse:
 
 def _features(request: Request, runtime: Runtime) -> dict[str, bool]:
     """What of the API is there, read off the routes, and what goes on by itself."""
-    paths = [str(getattr(route, "path", "")) for route in request.app.routes]
+    paths = list(_paths(request.app.routes))
     areas = {area: any(path.strip("/").split("/")[0] == area for path in paths) for area in _AREAS}
     return {
         **areas,
@@ -64,6 +65,16 @@ def _features(request: Request, runtime: Runtime) -> dict[str, bool]:
         "sse": any(path.endswith("/events") for path in paths),
         "workflow_watching": runtime.workflows.is_watching,
     }
+
+
+def _paths(routes: Iterable[Any]) -> Iterator[str]:  # routes of the framework's several kinds
+    """The paths of `routes`, and of the routers among them."""
+    for route in routes:
+        path: str | None = getattr(route, "path", None)
+        if path is not None:
+            yield path
+        else:
+            yield from _paths(getattr(getattr(route, "original_router", None), "routes", ()))
 
 
 def _limits(runtime: Runtime) -> dict[str, Any]:
