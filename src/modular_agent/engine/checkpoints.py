@@ -6,11 +6,10 @@ run failed, every later one of that run is refused. What a finished task wrote a
 """
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import orjson
 from langchain_core.runnables import RunnableConfig
@@ -29,17 +28,17 @@ from langgraph.types import Interrupt
 
 from modular_agent.engine.channels import LogRef, Segment
 from modular_agent.engine.errors import CheckpointThreadUnknown, StateTooLarge
+from modular_agent.engine.questions import question_of, question_record
 from modular_agent.engine.store import (
     CheckpointRow,
     CheckpointStore,
     Facts,
     LogItem,
-    Question,
     RunKey,
     StoredCheckpoint,
     WriteRow,
 )
-from modular_agent.events import Record, RecordType, SessionRef
+from modular_agent.events import SessionRef
 
 __all__ = ["BINDING", "Binding", "Saver"]
 
@@ -66,6 +65,7 @@ class Binding:
     asked: frozenset[str] = frozenset()
     fresh: bool = False  # nothing is stored for the session yet
     clears_pending: bool = False
+    foreign: dict[str, str] = field(default_factory=dict[str, str])  # tasks that run a user's graph, to their nodes
 
     def facts(self, task_id: str) -> Facts:
         """The facts of a task, to be committed with what it writes."""
@@ -194,11 +194,11 @@ class Saver(BaseCheckpointSaver[int]):
             await self._store.put_writes(session, None, *place, rows, replace=special, facts=Facts())
             return
         binding.check()
-        facts = self._facts_of(binding, writes, task_id)
+        facts = self._facts_of(binding, writes, task_id, place[0])
         write = self._store.put_writes(session, binding.run, *place, rows, replace=special, facts=facts)
         await asyncio.shield(binding.track(write))
 
-    def _facts_of(self, binding: Binding, writes: Sequence[tuple[str, Any]], task_id: str) -> Facts:
+    def _facts_of(self, binding: Binding, writes: Sequence[tuple[str, Any]], task_id: str, ns: str) -> Facts:
         """The task's facts; with an interrupt among its writes, the question too."""
         facts = binding.pending.pop(task_id, None) or Facts()
         if task_id == _NULL_TASK and binding.clears_pending:
@@ -207,7 +207,7 @@ class Saver(BaseCheckpointSaver[int]):
         for channel, value in writes:
             if channel == _INTERRUPT:
                 for interrupt in value:
-                    _ask(binding, facts, interrupt)
+                    _ask(binding, facts, interrupt, ns)
         return facts
 
     # -- reading -----------------------------------------------------------------------------------------------
@@ -399,44 +399,17 @@ def _matches(found: StoredCheckpoint, wanted: dict[str, Any] | None) -> bool:
     return all(metadata.get(key) == value for key, value in wanted.items())
 
 
-def _ask(binding: Binding, facts: Facts, interrupt: Interrupt) -> None:
+def _ask(binding: Binding, facts: Facts, interrupt: Interrupt, ns: str) -> None:
     """Makes a question of an interrupt, unless it is the same one passing through a parent graph."""
     is_known = interrupt.id in binding.questions or interrupt.id in binding.asked
     binding.questions.add(interrupt.id)
-    if is_known:
-        return
-    raised: Any = interrupt.value  # a user's graph may interrupt with anything
-    value = cast("dict[str, Any]", raised) if isinstance(raised, dict) else {"value": raised}
-    question = Question(
-        interrupt_id=interrupt_id(binding.run.run_id, interrupt.id),
-        graph_id=interrupt.id,
-        node=str(value.get("node", "")),
-        kind=str(value.get("kind", "question")),
-        question={key: item for key, item in value.items() if key not in {"node", "kind", "form", "due_at"}},
-        form=value.get("form"),
-        due_at=value.get("due_at"),
-    )
-    facts.questions.append(question)
-    facts.records.append(question_record(question, binding.run.run_id))
+    if not is_known:
+        question = question_of(interrupt, binding.run.run_id, node=_foreign_node(binding, ns))
+        facts.questions.append(question)
+        facts.records.append(question_record(question, binding.run.run_id))
 
 
-def interrupt_id(run_id: str, graph_id: str) -> str:
-    """The id of a question: the same for the same question of a run."""
-    return f"int_{hashlib.sha256(f'{run_id}/{graph_id}'.encode()).hexdigest()[:20]}"
-
-
-def question_record(question: Question, run_id: str) -> Record:
-    """The `interrupt` record of a question that is asked."""
-    return Record(
-        record_type=RecordType.INTERRUPT,
-        run_id=run_id,
-        node=question.node,
-        fields={
-            "interrupt_id": question.interrupt_id,
-            "kind": question.kind,
-            "phase": "asked",
-            "question": question.question,
-            "form": question.form,
-            "due_at": question.due_at,
-        },
-    )
+def _foreign_node(binding: Binding, ns: str) -> str:
+    """The node whose graph a namespace lies in: `node:task|inner:task|...`."""
+    tasks = (part.partition(":")[2] for part in ns.split("|"))
+    return next((binding.foreign[task] for task in tasks if task in binding.foreign), "")

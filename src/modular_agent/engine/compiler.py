@@ -23,7 +23,7 @@ from modular_agent.engine.nodes.reading import with_standard_keys
 from modular_agent.engine.nodes.result_cache import ResultCache
 from modular_agent.engine.nodes.step import Step, StepPolicy
 from modular_agent.engine.nodes.visit import SENT, Body, Updates, Visit
-from modular_agent.engine.nodes.workflow import Graph
+from modular_agent.engine.nodes.workflow import Graph, SubWorkflow
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.model import AgentNode, EdgeSpec, MapNode, NodeSpec, RetrySpec, ToolsNode
 from modular_agent.engine.state import StateShape, opened
@@ -103,6 +103,7 @@ class Compiler:
             slots=slots,
             visible=visible,
             logged=logged,
+            leaf=not isinstance(body.body if isinstance(body, MapItem) else body, SubWorkflow),
         )
         self.graph.add_node(name, Step(name, body, policy).node())
 

@@ -5,6 +5,7 @@ from modular_agent.errors import AgentError, InvalidInput, Kind
 __all__ = [
     "AgentConfigInvalid",
     "CheckpointThreadUnknown",
+    "GraphUnusable",
     "IterationLimitReached",
     "LimitReached",
     "NoRoute",
@@ -35,6 +36,15 @@ class CheckpointThreadUnknown(AgentError):
     kind = Kind.NOT_FOUND
     english = "No session has the id {thread_id}."
     chinese = "没有 id 为 {thread_id} 的会话。"
+
+
+class GraphUnusable(AgentError):
+    """What a `graph` node refers to is not a LangGraph graph."""
+
+    code = "graph_unusable"
+    kind = Kind.INVALID
+    english = "{reference} is a {type}; a graph node needs a compiled LangGraph graph or its builder."
+    chinese = "{reference} 是 {type}；graph 节点需要已编译的 LangGraph 图或其构建器。"
 
 
 class NodeTimedOut(AgentError):

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 
 __all__ = ["LiveNodes"]
 
@@ -18,16 +19,24 @@ class LiveNodes:
 
     @contextmanager
     def enter(self, node: str) -> Generator[None]:
-        self._nodes[node] += 1
-        self._empty.clear()
+        leave = self.hold(node)
         try:
             yield
         finally:
-            self._nodes[node] -= 1
-            if not self._nodes[node]:
-                del self._nodes[node]
-            if not self._nodes:
-                self._empty.set()
+            leave()
+
+    def hold(self, node: str) -> Callable[[], None]:
+        """Enters for something whose end is told by a call of what this answers."""
+        self._nodes[node] += 1
+        self._empty.clear()
+        return partial(self._leave, node)
+
+    def _leave(self, node: str) -> None:
+        self._nodes[node] -= 1
+        if not self._nodes[node]:
+            del self._nodes[node]
+        if not self._nodes:
+            self._empty.set()
 
     @property
     def names(self) -> list[str]:

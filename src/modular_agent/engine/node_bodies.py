@@ -8,7 +8,7 @@ from modular_agent.engine.expressions import Condition, Expression
 from modular_agent.engine.models import ModelDirectory
 from modular_agent.engine.nodes.agent import AgentTurn
 from modular_agent.engine.nodes.function import function
-from modular_agent.engine.nodes.graph import UserGraph, user_graph
+from modular_agent.engine.nodes.graph import UserGraph
 from modular_agent.engine.nodes.human import human
 from modular_agent.engine.nodes.llm import Llm
 from modular_agent.engine.nodes.map import RESULT
@@ -108,13 +108,13 @@ class NodeBodies:
                 item=item,
             )
         if isinstance(node, GraphNode):
-            return user_graph(
-                UserGraph(
-                    load=lambda: self.toolbox.references.load(node.ref),
-                    inputs=self._inputs(path, node.input),
-                    outputs=self._expressions(f"{path}.output", node.output),
-                    writes=writes,
-                )
+            return UserGraph(
+                reference=node.ref,
+                load=lambda: self.toolbox.references.load(node.ref),
+                inputs=self._inputs(path, node.input),
+                outputs=self._expressions(f"{path}.output", node.output),
+                writes=writes,
+                item=item,
             )
         assert isinstance(node, WaitNode)
         return wait(node, self._until(node, path))

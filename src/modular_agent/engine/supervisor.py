@@ -17,6 +17,7 @@ import structlog
 from modular_agent.engine.errors import QueueFull, RunNotHere
 from modular_agent.engine.run import Outcome, Run, RunServices, Ticket
 from modular_agent.engine.store import Facts, RunChange, RunKey
+from modular_agent.engine.threads import WatchedThreads
 from modular_agent.events import Record, RecordType
 from modular_agent.kit.clock import MICROSECONDS
 from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus
@@ -84,6 +85,7 @@ class Supervisor:
         self._listeners: list[Callable[[Ended], Awaitable[None]]] = []
 
     async def __aenter__(self) -> Self:
+        asyncio.get_running_loop().set_default_executor(WatchedThreads())
         return self
 
     async def __aexit__(

@@ -6,6 +6,7 @@ from typing import Any
 from langgraph.types import interrupt
 
 from modular_agent.engine.nodes.visit import Visit
+from modular_agent.engine.questions import OURS
 
 __all__ = ["ask", "object_form"]
 
@@ -17,7 +18,7 @@ def ask(
 
     `form` is a JSON Schema of the answer; `due_at` in µs is when it is answered by itself.
     """
-    value: dict[str, Any] = {"kind": kind, "node": visit.node, **question}
+    value: dict[str, Any] = {OURS: True, "kind": kind, "node": visit.node, **question}
     if form is not None:
         value["form"] = dict(form)
     if due_at is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modular_agent.engine.failures import error_record
+from modular_agent.engine.nodes.call_records import cost_record, usage_record
 from modular_agent.engine.nodes.spending import within_budget
 from modular_agent.engine.nodes.visit import Visit
 from modular_agent.engine.providers.chain import ModelChain
@@ -190,7 +191,12 @@ class _CallLog:
             cost_nano=price.amount_nano if price else None,
             price_source=f"{price.source} {price.version}".strip() if price else None,
         )
-        context.emit(response, self._usage(call, usage.source), self._cost(call), calls=[call])
+        context.emit(
+            response,
+            usage_record(self.visit, call, source=usage.source, message_id=self.message_id),
+            cost_record(self.visit, call, message_id=self.message_id),
+            calls=[call],
+        )
 
     def _response(self, attempt: Attempt, seconds: float, *, model: str | None = None, **more: Any) -> Record:
         context = self.visit.context
@@ -232,35 +238,3 @@ class _CallLog:
             first_token_us=None if first is None else int((first - self._began) * MICROSECONDS),
             **numbers,
         )
-
-    def _usage(self, call: ModelCall, source: str) -> Record:
-        return self.visit.context.record(
-            RecordType.TOKEN_USAGE,
-            self.visit.node,
-            model=call.model,
-            prompt_tokens=call.prompt_tokens,
-            completion_tokens=call.completion_tokens,
-            total_tokens=call.prompt_tokens + call.completion_tokens,
-            cached_tokens=call.cached_tokens,
-            cache_write_tokens=call.cache_write_tokens,
-            reasoning_tokens=call.reasoning_tokens,
-            source=source,
-            message_id=self.message_id,
-        )
-
-    def _cost(self, call: ModelCall) -> Record:
-        priced = call.cost_nano is not None
-        return self.visit.context.record(
-            RecordType.COST,
-            self.visit.node,
-            model=call.model,
-            currency="USD",
-            amount=_dollars(call.cost_nano) if call.cost_nano is not None else None,
-            unpriced=not priced,
-            price_source=call.price_source,
-            message_id=self.message_id,
-        )
-
-
-def _dollars(nano: int) -> float:
-    return nano / 1_000_000_000

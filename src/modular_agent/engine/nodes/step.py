@@ -48,7 +48,8 @@ class NodeFailure(GraphBubbleUp):
 class StepPolicy:
     """How a node is executed. `timeout` is in seconds per attempt; `visible` nodes appear in the path.
 
-    `logged` is false for nodes that only exist in the compiled graph.
+    `logged` is false for nodes that only exist in the compiled graph. A `leaf` runs no graph of ours inside: in step
+    mode it asks for the hold when it starts. A sub-graph that asked before its own first node would never get on.
     """
 
     shape: StateShape
@@ -58,6 +59,7 @@ class StepPolicy:
     slots: int | None = None
     visible: bool = True
     logged: bool = True
+    leaf: bool = True
 
 
 class Step:
@@ -92,7 +94,7 @@ class Step:
             config=config,
         )
         with context.live.enter(visit.node):
-            if context.step_mode and self._policy.logged and runtime.control is not None:
+            if context.step_mode and self._policy.logged and self._policy.leaf and runtime.control is not None:
                 runtime.control.request_drain("step")
             await context.binding.durable()
             if self._policy.slots is None:
