@@ -83,17 +83,18 @@ class _Lifespan:
             app.state.runtime = runtime
             app.state.connections = await stack.enter_async_context(connections)
             stack.callback(self._gate.close)
-            background = asyncio.create_task(_take_up(runtime, stack), name="take up")
+            # Before the first request, so that it finds what the files say.
+            await stack.enter_async_context(runtime.workflows)
+            background = asyncio.create_task(_take_up(runtime), name="take up")
             try:
                 yield
             finally:
                 await _ended(background)
 
 
-async def _take_up(runtime: Runtime, stack: AsyncExitStack) -> None:
-    """Takes up runs and deletions that a process left behind and reads the configs; requests are served meanwhile."""
+async def _take_up(runtime: Runtime) -> None:
+    """Takes up runs and deletions that a process left behind; requests are served meanwhile."""
     resumed = await runtime.runs.recover()
-    await stack.enter_async_context(runtime.workflows)
     deleted = await runtime.sessions.finish_deletions()
     if resumed or deleted:
         _log.info("recovered", runs=resumed, deletions=deleted)
