@@ -13,7 +13,7 @@ from modular_agent.cli.commands.draw import draw
 from modular_agent.cli.commands.init import init
 from modular_agent.cli.commands.run import run
 from modular_agent.cli.commands.serve import serve
-from modular_agent.cli.commands.test import test
+from modular_agent.cli.commands.test import try_out
 from modular_agent.cli.commands.validate import validate
 from modular_agent.cli.commands.version import version
 from modular_agent.cli.exit_codes import ExitCode, exit_code_of
@@ -36,8 +36,11 @@ def make_app() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_invocation)
-    for command in (run, serve, init, validate, test, draw, version):
+    for command in (run, serve, init, validate):
         app.command(command.__name__)(command)
+    app.command("test")(try_out)
+    app.command("draw")(draw)
+    app.command("version")(version)
     listed = typer.Typer(help="Look at sessions, also while a server runs.", no_args_is_help=True)
     listed.command("list")(sessions.list_sessions)
     listed.command("show")(sessions.show)

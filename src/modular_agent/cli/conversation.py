@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from modular_agent.cli.errors import NothingToContinue, RunLost
 from modular_agent.cli.figures import duration
 from modular_agent.cli.keyboard import Keyboard
-from modular_agent.cli.questions import NobodyAnswered, Questions
+from modular_agent.cli.questions import ItsTimeIsOver, NobodyAnswered, Questions
 from modular_agent.cli.terminal import Terminal
 from modular_agent.cli.transcript import Transcript
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Conversation", "Manner"]
 
-LOOK: Final = 1.0  # seconds after which a silent run is looked at: it might be nobody's any more
+LOOK: Final = 0.5  # seconds after which a silent run is looked at: it might be nobody's any more
 RESTS: Final = ENDED_RUN_STATUSES | {RunStatus.PAUSED}
 BY: Final = "local"
 
@@ -108,9 +108,9 @@ class Conversation:
 
     async def _rest(self, subscription: "SessionSubscription", run_id: str) -> RunStatus:
         """Follows the run, answering its questions, until it rests."""
-        if (await self._runtime.runs.get(self._session.ref, run_id)).status is RunStatus.PAUSED:
-            if not await self._answer(run_id):
-                return RunStatus.PAUSED
+        run = await self._runtime.runs.get(self._session.ref, run_id)
+        if run.status is RunStatus.PAUSED and not await self._answer(run_id):
+            return RunStatus.PAUSED
         while True:
             status = await self._follow(subscription, run_id)
             if status is not RunStatus.PAUSED or self._interrupts or not await self._answer(run_id):
@@ -128,15 +128,20 @@ class Conversation:
                     rested = RunStatus(event.run_status)
             if rested is not None:
                 return rested
-            if not batch:
-                await self._look(run_id)
+            if not batch and await self._is_left(run_id):
+                return RunStatus.PAUSED
 
-    async def _look(self, run_id: str) -> None:
-        """Raises `RunLost` when nobody executes the run and nothing says so."""
-        if not self._runtime.supervisor.is_here(run_id):
-            run = await self._runtime.runs.get(self._session.ref, run_id)
-            if run.status not in RESTS:
-                raise RunLost(run_id=run_id)
+    async def _is_left(self, run_id: str) -> bool:
+        """Whether a silent run waits for its time to come while the person wants to go.
+
+        Raises `RunLost` when nobody executes the run and nothing says so.
+        """
+        if self._runtime.supervisor.is_here(run_id):
+            return False
+        run = await self._runtime.runs.get(self._session.ref, run_id)
+        if run.status not in RESTS:
+            raise RunLost(run_id=run_id)
+        return run.status is RunStatus.PAUSED and self._interrupts > 0
 
     # -- questions ---------------------------------------------------------------------------------------------
 
@@ -153,17 +158,21 @@ class Conversation:
         return bool(asked)
 
     async def _answer_one(self, row: "InterruptRow") -> bool:
+        """Whether the question is answered, or will be by the clock."""
         from modular_agent.domain.runs.errors import AnswerInvalid
+        from modular_agent.storage.errors import InterruptClosed
 
         while True:
             try:
                 answer = await self._find_answer(row)
             except NobodyAnswered:
                 return False
-            except TimeoutError:
-                answer = row.question.get("default_answer", True)
+            except ItsTimeIsOver:
+                return True
             try:
                 await self._runtime.control.answer(self._session, row.interrupt_id, answer, by=BY)
+            except InterruptClosed:  # the clock was quicker
+                return True
             except AnswerInvalid as error:
                 if self._manner.as_json:
                     raise
@@ -172,29 +181,19 @@ class Conversation:
             return True
 
     async def _find_answer(self, row: "InterruptRow") -> Any:  # any JSON value
-        """The next given answer, else the person's. Raises `NobodyAnswered`, `TimeoutError`."""
-        if self._answers and row.kind != "wait":
+        """The next given answer, else the person's. Raises `NobodyAnswered`, `ItsTimeIsOver`."""
+        if row.kind == "wait":
+            if not self._manner.as_json:
+                until = row.question.get("until", "")
+                self._terminal.say(self._terminal.text("Waiting until {t}.", "等待至 {t}。", t=until), style="dim")
+            raise ItsTimeIsOver
+        if self._answers:
             return self._answers.pop(0)
         if self._manner.as_json:
             raise NobodyAnswered
-        now = self._runtime.clock.now_us()
-        if row.kind == "wait":
-            return await self._wait(row, now)
         if self._transcript is not None:
             self._transcript.close()
-        return await self._questions.ask(row, now_us=now)
-
-    async def _wait(self, row: "InterruptRow", now: int) -> bool:
-        """Lets the time of a `wait` node pass. Raises `NobodyAnswered` when the person will not wait."""
-        left = max(0, (row.due_at or now) - now) / 1_000_000
-        until = row.question.get("until", "")
-        self._terminal.say(self._terminal.text("Waiting until {until}.", "等待至 {until}。", until=until), style="dim")
-        deadline = asyncio.get_running_loop().time() + left
-        while (rest := deadline - asyncio.get_running_loop().time()) > 0:
-            if self._interrupts:
-                raise NobodyAnswered
-            await asyncio.sleep(min(rest, 0.2))
-        return True
+        return await self._questions.ask(row, now_us=self._runtime.clock.now_us())
 
     # -- interrupts --------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What can be wrong with a command line.
 
 AgentError
+├── AddressUnavailable     the server cannot listen where it was told to
 ├── ArgumentInvalid        an argument that the parser lets through cannot be used
 ├── InputMissing           `run` was given nothing to run with
 ├── SessionOfAnother       the workflow and the session that were given do not belong together
@@ -15,6 +16,7 @@ AgentError
 from modular_agent.errors import AgentError, Kind
 
 __all__ = [
+    "AddressUnavailable",
     "ArgumentInvalid",
     "FilesExist",
     "InputMissing",
@@ -112,3 +114,12 @@ class SchemaDiffers(AgentError):
     kind = Kind.CONFLICT
     english = "The database has schema {revision}, this version reads {head}: run `modular-agent db upgrade`."
     chinese = "数据库的结构版本为 {revision}，本版本读取 {head}：请运行 `modular-agent db upgrade`。"
+
+
+class AddressUnavailable(AgentError):
+    """The address is in use, or not one of this machine."""
+
+    code = "address_unavailable"
+    kind = Kind.CONFLICT
+    english = "The server cannot listen on {host}, port {port}: {reason}. Choose another with --host and --port."
+    chinese = "服务器无法监听 {host} 的端口 {port}：{reason}。请用 --host 和 --port 另选。"

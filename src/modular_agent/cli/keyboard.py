@@ -23,6 +23,7 @@ class Keyboard:
         self._on_interrupt = on_interrupt
         self._buffer = b""
         self._ended = False
+        self._cut = False
         self._line: asyncio.Future[str | None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -38,11 +39,14 @@ class Keyboard:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
-    async def line(self, *, timeout: float | None = None) -> str | None:  # noqa: ASYNC109
-        """The next line without its end; None at the end of input and after Ctrl-C.
+    @property
+    def echoes(self) -> bool:
+        """Whether what is typed, its end of line included, is seen: not for a pipe, and not when Ctrl-C was pressed."""
+        return sys.stdin.isatty() and not self._cut
 
-        Raises `TimeoutError` after `timeout` seconds.
-        """
+    async def line(self) -> str | None:
+        """The next line without its end; None at the end of input and after Ctrl-C."""
+        self._cut = False
         ready = self._take()
         if ready is not None or self._ended:
             return ready
@@ -56,8 +60,7 @@ class Keyboard:
                 self._read(number)
             return await self._line
         try:
-            async with asyncio.timeout(timeout):
-                return await self._line
+            return await self._line
         finally:
             loop.remove_reader(number)
             self._line = None
@@ -80,6 +83,7 @@ class Keyboard:
 
     def _interrupted(self) -> None:
         if self._line is not None and not self._line.done():
+            self._cut = True
             self._line.set_result(None)
         else:
             self._on_interrupt()

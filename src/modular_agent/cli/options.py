@@ -17,7 +17,7 @@ DataPath = Annotated[
 ]
 Configs = Annotated[
     Path | None,
-    typer.Option("--configs", metavar="DIR", help="The configs root: workflows, prompts, tools (CONFIG_PATH; configs)."),
+    typer.Option("--configs", metavar="DIR", help="The configs root, with workflows and tools (CONFIG_PATH; configs)."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

@@ -14,15 +14,19 @@ from modular_agent.cli.terminal import Terminal, clean
 if TYPE_CHECKING:
     from modular_agent.storage.repositories.interrupts import InterruptRow
 
-__all__ = ["NobodyAnswered", "Questions"]
+__all__ = ["ItsTimeIsOver", "NobodyAnswered", "Questions"]
 
 MICROSECONDS: Final = 1_000_000
 
 Fields = Mapping[str, Any]  # JSON values: a question, a form
 
 
-class NobodyAnswered(Exception):  # noqa: N818 - control flow of this package, never shown
+class NobodyAnswered(Exception):
     """The input has ended, or Ctrl-C was pressed: the question stays open."""
+
+
+class ItsTimeIsOver(Exception):
+    """The question answers itself by its default."""
 
 
 class Questions:
@@ -33,14 +37,42 @@ class Questions:
         self._keyboard = keyboard
 
     async def ask(self, row: "InterruptRow", *, now_us: int) -> Any:  # any JSON value
-        """The answer to a question. Raises `NobodyAnswered`; `TimeoutError` when its time to be answered is over."""
+        """The answer to a question. Raises `NobodyAnswered`, `ItsTimeIsOver`."""
         left = None if row.due_at is None else max(0.0, (row.due_at - now_us) / MICROSECONDS)
-        async with asyncio.timeout(left):
-            self._introduce(row)
-            form: Fields = row.form or {"type": "string"}
-            if form.get("type") == "object":
-                return await self._object(form)
-            return await self._value(">", form, required=True)
+        try:
+            async with asyncio.timeout(left):
+                self._introduce(row)
+                return await self._answer(row)
+        except TimeoutError:
+            self._terminal.say(self._terminal.text("\n  (too late: the default counts)", "\n  （超时：采用默认回答）"))
+            raise ItsTimeIsOver from None
+
+    async def _answer(self, row: "InterruptRow") -> Any:  # any JSON value
+        form: Fields = row.form or {"type": "string"}
+        if row.kind == "approval":
+            return await self._approval(form)
+        if row.kind == "budget":
+            return await self._raised(row.question, form)
+        if form.get("type") == "object":
+            return await self._object(form)
+        return await self._value(">", form, required=True)
+
+    async def _approval(self, form: Fields) -> dict[str, Any]:
+        """Yes, perhaps with other arguments; or no, perhaps with a reason."""
+        fields: Mapping[str, Fields] = form["properties"]
+        text = self._terminal.text
+        approve = await self._value(text("  approve", "  批准"), fields["approve"], required=True)
+        name = "arguments" if approve else "reason"
+        label = text("  other arguments", "  改用其他参数") if approve else text("  reason", "  原因")
+        more = await self._value(label, fields[name], required=False) if name in fields else None
+        return {"approve": approve} if more is None else {"approve": approve, name: more}
+
+    async def _raised(self, asked: Fields, form: Fields) -> dict[str, Any]:
+        """A higher limit; nothing ends the run."""
+        limit = str(asked["limit"])
+        label = self._terminal.text("  new {limit}", "  新的 {limit}", limit=limit)
+        value = await self._value(label, form["properties"][limit], required=False)
+        return {"stop": True} if value is None else {limit: value}
 
     def refused(self, faults: list[str]) -> None:
         """Says why an answer was not taken."""
@@ -63,17 +95,17 @@ class Questions:
 
     def _budget(self, asked: Fields) -> str:
         limit, maximum, used = asked["limit"], float(asked["maximum"]), float(asked["used"])
-        show = {"max_cost_usd": money, "max_seconds": duration}.get(limit, lambda amount: f"{amount:g}")
+        show = {"max_cost_usd": money, "max_seconds": duration}.get(limit, _plain)
         return self._terminal.text(
-            "The limit {limit} of {maximum} is reached ({used} used). Give a higher one, or stop.",
-            "已达到限制 {limit}（上限 {maximum}，已用 {used}）。请给出更高的限制，或停止。",
+            "The limit {limit} of {maximum} is reached ({used} used). Give a higher one; Enter ends the run.",
+            "已达到限制 {limit}（上限 {maximum}，已用 {used}）。请给出更高的限制；直接回车则结束运行。",
             limit=limit,
             maximum=show(maximum),
             used=show(used),
         )
 
     async def _object(self, form: Fields) -> dict[str, Any]:
-        required = set(form.get("required") or ())
+        required: list[str] = form.get("required") or []
         answer: dict[str, Any] = {}
         fields: Mapping[str, Fields] = form.get("properties") or {}
         for name, schema in fields.items():
@@ -87,15 +119,16 @@ class Questions:
         """One value; None where none was given and none is required."""
         terminal = self._terminal
         about = hint(schema, terminal.language)
-        optional = "" if required else terminal.text("Enter leaves it out", "回车跳过")
+        optional = "" if required else terminal.text("Enter for none", "回车跳过")
         default = f"[{orjson.dumps(schema['default']).decode()}]" if "default" in schema else ""
         more = ", ".join(part for part in (about, optional, default) if part)
         prompt = clean(f"{label} ({more}) " if more else f"{label} ")
         while True:
             terminal.err.print(prompt, end="", markup=False, highlight=False, soft_wrap=True)
             line = await self._keyboard.line()
-            if line is None:
+            if not self._keyboard.echoes:
                 terminal.say("")
+            if line is None:
                 raise NobodyAnswered
             if not line.strip() and "default" in schema:
                 return schema["default"]
@@ -106,7 +139,13 @@ class Questions:
                     return _checked(parse(line, schema), schema)
                 except Unusable as error:
                     why = str(error)
-                    terminal.say(terminal.text("  ✗ cannot be used: {why}", "  ✗ 无法使用：{why}", why=why), style="yellow")
+                    terminal.say(
+                        terminal.text("  ✗ cannot be used: {why}", "  ✗ 无法使用：{why}", why=why), style="yellow"
+                    )
+
+
+def _plain(amount: float) -> str:
+    return f"{amount:g}"
 
 
 def _checked(value: Any, schema: Fields) -> Any:  # any JSON value

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Terminal", "clean", "open_terminal"]
 
-# Control characters (but tab and newline) could move the cursor or set the title: a model or a tool may have been told to.
+# All but tab and newline: they move the cursor or set the title, and a model or a tool may have been told to.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 

@@ -5,7 +5,7 @@ that what a failed attempt had begun never gets there.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -150,7 +150,7 @@ def _text(content: object) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     if isinstance(content, list):
-        parts: list[Any] = content
+        parts = cast("list[Any]", content)
         if all(isinstance(part, dict) and "text" in part for part in parts):
             return "".join(str(part["text"]) for part in parts)
     return orjson.dumps(content).decode()
@@ -159,7 +159,7 @@ def _text(content: object) -> str:
 def _arguments(value: object) -> str:
     if not isinstance(value, dict):
         return _brief(_text(value))
-    fields: dict[str, Any] = value
+    fields = cast("dict[str, Any]", value)
     return _brief(", ".join(f"{name}={orjson.dumps(each).decode()}" for name, each in fields.items()))
 
 

@@ -52,7 +52,12 @@ class TestResult:
 
 
 async def run_tests(
-    settings: "Settings", places: Sequence[WorkflowPlace], *, environment: dict[str, str], model: str | None, limit: float
+    settings: "Settings",
+    places: Sequence[WorkflowPlace],
+    *,
+    environment: dict[str, str],
+    model: str | None,
+    limit: float,
 ) -> list[TestResult]:
     """The results of every test in the files, in their order. `model` stands in for the one each test names.
 
@@ -77,7 +82,12 @@ def _sandboxed(settings: "Settings", root: Path, folder: Path) -> "Settings":
 
 
 async def _of_root(
-    settings: "Settings", places: Sequence[WorkflowPlace], *, environment: dict[str, str], model: str | None, limit: float
+    settings: "Settings",
+    places: Sequence[WorkflowPlace],
+    *,
+    environment: dict[str, str],
+    model: str | None,
+    limit: float,
 ) -> list[TestResult]:
     from modular_agent.runtime import open_runtime
 
@@ -122,9 +132,7 @@ class _Trial:
             except TimeoutError:
                 error = f"not finished after {self._limit:g} s"
             took = round(clock.monotonic() - began, 6)
-        return TestResult(
-            file=place.shown, name=name, place=where, differences=differences, error=error, duration=took
-        )
+        return TestResult(file=place.shown, name=name, place=where, differences=differences, error=error, duration=took)
 
     async def _outcome(self, loaded: "LoadedWorkflow", test: "TestSpec") -> tuple[list[Difference], str | None]:
         from modular_agent.domain.runs.requests import StartRequest
@@ -133,12 +141,8 @@ class _Trial:
         runtime = self._runtime
         model = self._model or test.model
         config = {"model": model} if model else {}
-        session = await runtime.sessions.create(
-            CreateRequest(workflow_config_path=loaded.path, agent_config=config)
-        )
-        given = (
-            StartRequest(message=test.input) if isinstance(test.input, str) else StartRequest(state=test.input)
-        )
+        session = await runtime.sessions.create(CreateRequest(workflow_config_path=loaded.path, agent_config=config))
+        given = StartRequest(message=test.input) if isinstance(test.input, str) else StartRequest(state=test.input)
         run_id = await runtime.runs.start(session, given)
         run = await self._at_rest(session, run_id, list(test.answers))
         differences = await self._differences(session, run, test)

@@ -1,9 +1,14 @@
 """`db`: the database's schema."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from modular_agent.cli.exit_codes import ExitCode
 from modular_agent.cli.options import DataPath, Invocation, Json, read_settings
+
+if TYPE_CHECKING:
+    from modular_agent.cli.terminal import Terminal
 
 __all__ = ["check", "upgrade"]
 
@@ -18,11 +23,17 @@ def upgrade(context: typer.Context, data_path: DataPath = None) -> None:
     location = Location.of(storage.data_path, url=storage.url)
     before = upgrade_database(location)
     if before.current:
-        text = terminal.text("{file} has the newest schema, {head}.", "{file} 已是最新结构 {head}。", file=location.database, head=before.head)
-    else:
-        old = before.revision or terminal.text("none", "无")
-        text = terminal.text("{file}: schema {old} -> {head}.", "{file}：结构 {old} -> {head}。", file=location.database, old=old, head=before.head)
-    terminal.show(text)
+        terminal.show(_newest(terminal, str(location.database), before.head))
+        return
+    terminal.show(
+        terminal.text(
+            "{file}: schema {old} -> {head}.",
+            "{file}：结构 {old} -> {head}。",
+            file=location.database,
+            old=before.revision or terminal.text("none", "无"),
+            head=before.head,
+        )
+    )
 
 
 def check(context: typer.Context, data_path: DataPath = None, as_json: Json = False) -> None:
@@ -35,11 +46,9 @@ def check(context: typer.Context, data_path: DataPath = None, as_json: Json = Fa
     location = Location.of(storage.data_path, url=storage.url)
     state = check_database(location)
     if as_json:
-        terminal.json(
-            {"database": str(location.database), "revision": state.revision, "head": state.head, "current": state.current}
-        )
+        terminal.json({"database": str(location.database), **state._asdict(), "current": state.current})
     elif state.current:
-        terminal.show(terminal.text("{file}: schema {head}, the newest.", "{file}：结构 {head}，已是最新。", file=location.database, head=state.head))
+        terminal.show(_newest(terminal, str(location.database), state.head))
     else:
         terminal.show(
             terminal.text(
@@ -52,3 +61,7 @@ def check(context: typer.Context, data_path: DataPath = None, as_json: Json = Fa
         )
     if not state.current:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _newest(terminal: "Terminal", file: str, head: str) -> str:
+    return terminal.text("{file}: schema {head}, the newest.", "{file}：结构 {head}，已是最新。", file=file, head=head)

@@ -42,7 +42,7 @@ def run(
     ] = None,
     data_path: DataPath = None,
     configs: Configs = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the log's records as JSON lines; ask nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the log's records, JSON lines; ask nothing.")] = False,
 ) -> None:
     """Run a workflow here: the answer streams, questions are asked, Ctrl-C pauses and a second one stops.
 

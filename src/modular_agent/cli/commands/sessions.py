@@ -144,7 +144,9 @@ def _table(terminal: "Terminal", found: "SessionPage", page: int) -> None:
             terminal.show("\t".join(_cells(terminal, row)))
     if found.has_next:
         terminal.say(
-            terminal.text("{n} in all; next: --page {page}", "共 {n} 个；下一页：--page {page}", n=found.total, page=page + 1)
+            terminal.text(
+                "{n} in all; next: --page {page}", "共 {n} 个；下一页：--page {page}", n=found.total, page=page + 1
+            )
         )
 
 

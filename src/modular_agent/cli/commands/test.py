@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from modular_agent.cli.workflow_tests import TestResult
     from modular_agent.settings import Settings
 
-__all__ = ["test"]
+__all__ = ["try_out"]
 
 
-def test(
+def try_out(
     context: typer.Context,
     paths: Annotated[
         list[str] | None, typer.Argument(metavar="[PATHS]...", help="Workflow files or folders; the configs root's.")
@@ -45,7 +45,10 @@ def test(
         for result in results:
             _show(terminal, result)
         counts = terminal.text(
-            "{passed} passed, {failed} failed", "通过 {passed}，失败 {failed}", passed=len(results) - failed, failed=failed
+            "{passed} passed, {failed} failed",
+            "通过 {passed}，失败 {failed}",
+            passed=len(results) - failed,
+            failed=failed,
         )
         terminal.show(counts, style="bold red" if failed else "bold green")
     if failed:
