@@ -61,4 +61,4 @@ class Spent:
             prompt=f"{self.prompt_tokens:,}",
             completion=f"{self.completion_tokens:,}",
         )
-        return f"{tokens}, {self.cost(terminal)}"
+        return f"{tokens}{terminal.text(', ', '，')}{self.cost(terminal)}"

@@ -31,6 +31,7 @@ class Transcript:
         self._open: str | None = None  # the message that is being streamed
         self._written = 0  # characters of it
         self._waiting: list[Fields] = []  # messages that were finished meanwhile
+        self._held: list[tuple[str, str]] = []  # notes that wait for the end of that message, with their styles
         self._called: str | None = None  # the tool call that was shown last
 
     def take(self, kind: str, envelope: bytes) -> None:
@@ -49,9 +50,8 @@ class Transcript:
             show(data)
 
     def close(self) -> None:
-        """No more events: ends a line that was begun."""
+        """No more events: ends a line that was begun, and shows what was held back for it."""
         self._break()
-        self._open = None
 
     # -- the conversation --------------------------------------------------------------------------------------
 
@@ -59,7 +59,6 @@ class Transcript:
         if data.get("abandoned"):
             if data["message_id"] == self._open:
                 self._break()
-                self._open = None
                 self._note(self._terminal.text("(broke off; starting again)", "（中断，重新开始）"))
             return
         if not self._streams or data["channel"] != "content" or data["node"] not in self._speakers:
@@ -92,16 +91,28 @@ class Transcript:
         self._open, self._written = None, 0
         if text:
             self._terminal.write(f"{text[begun:]}\n")
+        self._release()
 
     def _break(self) -> None:
-        """Ends the line that an unfinished answer has begun, before something else is shown."""
+        """Gives up the answer that is being streamed."""
         if self._open is not None and self._written:
             self._terminal.write("\n")
+        self._open, self._written = None, 0
+        self._release()
 
     # -- what goes on beside it --------------------------------------------------------------------------------
 
     def _note(self, text: str, style: str = "dim") -> None:
-        self._terminal.say(text, style=style)
+        """A line beside the conversation; it waits for the end of a line of the conversation that was begun."""
+        if self._open is not None and self._written:
+            self._held.append((text, style))
+        else:
+            self._terminal.say(text, style=style)
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        for text, style in held:
+            self._terminal.say(text, style=style)
 
     def _tool_call(self, data: Fields) -> None:
         name, call_id = data["tool_name"], data["tool_call_id"]
