@@ -46,6 +46,7 @@ BINDING: Final = "__modular_agent_binding"  # in `config["configurable"]`; two u
 _INTERRUPT: Final = "__interrupt__"
 _NULL_TASK: Final = "00000000-0000-0000-0000-000000000000"
 _LOG: Final = "__log__"
+_DELTAS: Final = "counters_since_delta_snapshot"  # in metadata: the delta channels that their ancestors complete
 
 
 @dataclass(slots=True)
@@ -344,8 +345,37 @@ class Saver(BaseCheckpointSaver[int]):
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         for thread_id in thread_ids:
             session = await self._store.session(thread_id)
-            if session is not None:
-                await self._store.prune_checkpoints(session, keep=0 if strategy == "delete" else 1)
+            if session is None:
+                continue
+            self._cache.drop(session.n)
+            if strategy == "delete":
+                await self._store.prune_checkpoints(session, keep=0)
+            else:
+                protected = await self._needed_by_newest(session)
+                await self._store.prune_checkpoints(session, keep=1, protect=protected)
+
+    async def _needed_by_newest(self, session: SessionRef) -> list[tuple[str, str]]:
+        """The newest checkpoint of each namespace with the ancestors that its delta channels are read from.
+
+        A user's graph may have such channels: their checkpoints hold nothing between two snapshots, and without the
+        writes since the last one the channel would be read as empty.
+        """
+        stored = await self._store.checkpoints(session, None, before=None, limit=None)
+        by_place = {(each.row.ns, each.row.checkpoint_id): each.row for each in stored}
+        newest: dict[str, CheckpointRow] = {}
+        for each in stored:  # newest first
+            newest.setdefault(each.row.ns, each.row)
+        needed: list[tuple[str, str]] = []
+        for ns, head in newest.items():
+            needed.append((ns, head.checkpoint_id))
+            missing: set[str] = set(orjson.loads(head.metadata).get(_DELTAS) or ())
+            row: CheckpointRow | None = head
+            while missing and row is not None and row.parent_id is not None:
+                row = by_place.get((ns, row.parent_id))
+                if row is not None:
+                    needed.append((ns, row.checkpoint_id))
+                    missing -= self.serde.loads_typed((row.type, row.checkpoint))["channel_values"].keys()
+        return needed
 
     def forget(self, session: SessionRef) -> None:
         """Drops what is cached of a session whose checkpoints were changed by somebody else."""

@@ -4,7 +4,7 @@ The engine knows no tables: whoever implements `RunStore` turns these values int
 not a coroutine function enqueues before it returns, so the order of calls is the order of commits.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -230,8 +230,10 @@ class CheckpointStore(Protocol):
 
     async def copy_checkpoints(self, source: SessionRef, target: SessionRef) -> None: ...
 
-    async def prune_checkpoints(self, session: SessionRef, *, keep: int) -> None:
-        """Keeps the newest `keep` of each namespace (0: none)."""
+    async def prune_checkpoints(
+        self, session: SessionRef, *, keep: int, protect: Collection[tuple[str, str]] = ()
+    ) -> None:
+        """Keeps the newest `keep` of each namespace (0: none at all) and those in `protect`: (namespace, id)."""
         ...
 
 

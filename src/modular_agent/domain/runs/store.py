@@ -1,7 +1,7 @@
 """The engine's port for what must be durable, on the database: facts become units of work."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -184,8 +184,12 @@ class DatabaseRunStore:
     async def copy_checkpoints(self, source: SessionRef, target: SessionRef) -> None:
         await self._writer.commit(UnitOfWork(then=pruning.copy_checkpoints(source, target)))
 
-    async def prune_checkpoints(self, session: SessionRef, *, keep: int) -> None:
-        step: Step = pruning.delete_checkpoints(session) if keep == 0 else pruning.prune_to_newest(session, keep=keep)
+    async def prune_checkpoints(
+        self, session: SessionRef, *, keep: int, protect: Collection[tuple[str, str]] = ()
+    ) -> None:
+        step: Step = pruning.delete_checkpoints(session)
+        if keep:
+            step = pruning.prune_to_newest(session, keep=keep, protect=protect)
         await self._writer.commit(UnitOfWork(then=step))
 
     # -- effects, inbox and what a run has used ----------------------------------------------------------------

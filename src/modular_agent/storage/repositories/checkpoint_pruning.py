@@ -46,10 +46,12 @@ def prune_checkpoints(
     return step
 
 
-def prune_to_newest(session: SessionRef, *, keep: int = 1) -> Callable[[sqlite3.Connection], int]:
-    """The step that keeps the newest `keep` checkpoints of each namespace (and saved ones).
+def prune_to_newest(
+    session: SessionRef, *, keep: int = 1, protect: Collection[tuple[str, str]] = ()
+) -> Callable[[sqlite3.Connection], int]:
+    """The step that keeps the newest `keep` checkpoints of each namespace, saved ones and those in `protect`.
 
-    Its result is the number deleted.
+    `protect` are (namespace, checkpoint id). Its result is the number deleted.
     """
 
     def step(connection: sqlite3.Connection) -> int:
@@ -57,8 +59,10 @@ def prune_to_newest(session: SessionRef, *, keep: int = 1) -> Callable[[sqlite3.
             "DELETE FROM checkpoints WHERE session_n = ?1 AND saved_name IS NULL AND (ns, checkpoint_id) NOT IN"
             " (SELECT ns, checkpoint_id FROM (SELECT ns, checkpoint_id,"
             " row_number() OVER (PARTITION BY ns ORDER BY checkpoint_id DESC) AS place"
-            f" FROM checkpoints WHERE session_n = ?1) WHERE place <= ?2) {_RETURNING}",
-            (session.n, keep),
+            " FROM checkpoints WHERE session_n = ?1) WHERE place <= ?2)"
+            " AND (ns, checkpoint_id) NOT IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')"
+            f" FROM json_each(?3)) {_RETURNING}",
+            (session.n, keep, _json(list(protect))),
         ).fetchall()
         _delete_writes(connection, doomed)
         return len(doomed)
