@@ -112,7 +112,10 @@ async def validate_workflow(workflows: WorkflowsDep, body: Annotated[ValidateWor
 
 
 @router.get(
-    "/{workflow_id}", summary="Get a workflow", response_model=WorkflowAnswer, responses=problems(WorkflowUnknown)
+    "/{workflow_id}",
+    summary="Get a workflow",
+    response_model=WorkflowAnswer,
+    responses=problems(WorkflowUnknown, WorkflowInvalid),
 )
 async def get_workflow(workflow_id: WorkflowId, workflows: WorkflowsDep) -> JsonResponse:
     """A loaded workflow: its nodes, edges, and every version it had."""
@@ -171,7 +174,9 @@ async def diff_workflow_versions(
     summary="Draw a workflow",
     response_model=DrawingAnswer,
     response_model_exclude_none=True,
-    responses=problems(WorkflowUnknown, WorkflowVersionUnknown, SessionUnknown, SessionOfOtherWorkflow),
+    responses=problems(
+        WorkflowUnknown, WorkflowVersionUnknown, WorkflowInvalid, SessionUnknown, SessionOfOtherWorkflow
+    ),
 )
 async def get_workflow_visualization(
     workflow_id: WorkflowId,

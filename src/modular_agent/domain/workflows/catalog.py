@@ -23,7 +23,7 @@ __all__ = ["Authoring", "WorkflowCatalog"]
 
 KEPT_VERSIONS: Final = 256
 SETTLED_NS: Final = 50_000_000  # file systems count time in steps of some milliseconds
-Signature = tuple[tuple[str, int, int], ...]
+Signature = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +180,7 @@ class WorkflowCatalog:
 
 
 def _signature(root: Path, bundle: Mapping[str, str], *, settled_before: int | None = None) -> Signature | None:
-    """How the files of a bundle look: time of change and size. Blocks.
+    """How the files of a bundle look: times of change and size. Blocks.
 
     None when one is gone, or was changed after `settled_before` (ns): what was read of it may be older than that.
     """
@@ -188,6 +188,8 @@ def _signature(root: Path, bundle: Mapping[str, str], *, settled_before: int | N
         stats = [(name, (root / name).stat()) for name in bundle]
     except OSError:
         return None
-    if settled_before is not None and any(stat.st_mtime_ns > settled_before for _, stat in stats):
+    if settled_before is not None and any(
+        max(stat.st_mtime_ns, stat.st_ctime_ns) > settled_before for _, stat in stats
+    ):
         return None
-    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+    return tuple((name, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size) for name, stat in stats)

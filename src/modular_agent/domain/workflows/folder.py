@@ -2,16 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
-from modular_agent.domain.workflows.errors import WorkflowNameTaken
+from modular_agent.domain.workflows.errors import WorkflowNameDiffers, WorkflowNameTaken
 from modular_agent.engine.spec.errors import FileNotFound, SourceError
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.errors import AgentError, InvalidInput
@@ -23,6 +23,8 @@ __all__ = ["BrokenFile", "WorkflowFolder", "workflow_paths"]
 FOLDER: Final = "workflows"
 MAX_FILES: Final = 10_000
 _SUFFIXES: Final = frozenset({".yaml", ".yml"})
+# What is wrong with each file, and the workflow whose last good version stays.
+_Broken: TypeAlias = dict[str, tuple[str | None, AgentError]]
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -62,59 +64,65 @@ class WorkflowFolder:
         async with self._scanning:
             page = await self._catalog.rows.page(limit=MAX_FILES, unloaded=True)
             rows = {row.workflow_id: row for row in page.workflows}
+            names = {row.config_path: row.workflow_id for row in page.workflows if not row.unloaded}
             paths = await asyncio.to_thread(workflow_paths, self._catalog.root)
-            elsewhere = {row.config_path for row in rows.values() if not row.unloaded}.difference(paths)
-            broken: dict[str, AgentError] = {}
+            broken = _Broken()
             found: dict[str, list[LoadedWorkflow]] = {}
-            for path in [*paths, *sorted(elsewhere)]:
+            for path in [*paths, *sorted(names.keys() - set(paths))]:
                 try:
                     loaded = await self._catalog.read(path)
                     found.setdefault(loaded.spec.name, []).append(loaded)
                 except (SourceError, InvalidInput) as error:
-                    broken[path] = error
+                    broken[path] = (names.get(path), error)
             for name, candidates in found.items():
                 await self._settle(rows.get(name), candidates, broken)
-            self._tell(rows, broken)
+            _note_renamed(rows.values(), found, broken)
+            self._tell(broken)
 
-    async def _settle(
-        self, row: WorkflowRow | None, candidates: Sequence[LoadedWorkflow], broken: dict[str, AgentError]
-    ) -> None:
+    async def _settle(self, row: WorkflowRow | None, candidates: Sequence[LoadedWorkflow], broken: _Broken) -> None:
         """Loads one of the files that have the same name, and notes the others."""
         name = candidates[0].spec.name
         if row is not None and row.unloaded:
             return
         owner = candidates[0].path
         if row is not None:
-            gone = isinstance(broken.get(row.config_path), FileNotFound)
-            if gone:
+            _, fault = broken.get(row.config_path, (None, None))
+            if isinstance(fault, FileNotFound):
                 broken.pop(row.config_path)  # the file was renamed
-            elif row.config_path in broken or any(each.path == row.config_path for each in candidates):
+            elif fault is not None or any(each.path == row.config_path for each in candidates):
                 owner = row.config_path
         for each in candidates:
             if each.path != owner:
-                broken[each.path] = WorkflowNameTaken(workflow_id=name, config_path=owner)
+                broken[each.path] = (None, WorkflowNameTaken(workflow_id=name, config_path=owner))
             elif row is None or (row.content_hash, row.config_path) != (each.content_hash, each.path):
                 try:
                     await self._catalog.load(each.path)
                 except (SourceError, InvalidInput) as error:  # changed again since it was read
-                    broken[each.path] = error
+                    broken[each.path] = (None if row is None else name, error)
                 else:
                     _log.info("workflow loaded", workflow_id=name, config_path=owner, content_hash=each.content_hash)
 
-    def _tell(self, rows: dict[str, WorkflowRow], broken: dict[str, AgentError]) -> None:
+    def _tell(self, broken: _Broken) -> None:
         """Remembers what is broken; logs what is newly so, or in another way."""
-        names = {row.config_path: name for name, row in rows.items() if not row.unloaded}
         known, self._broken = self._broken, {}
-        for path, error in broken.items():
+        for path, (name, error) in broken.items():
             before = known.get(path)
-            if before is not None and str(before.error) == str(error):
+            if before is not None and (before.workflow_id, str(before.error)) == (name, str(error)):
                 self._broken[path] = before
                 continue
-            name = names.get(path)
             self._broken[path] = BrokenFile(config_path=path, workflow_id=name, error=error, since=self._clock.now_us())
             _log.warning("workflow file cannot be used", config_path=path, workflow_id=name, error=str(error))
         for path in known.keys() - broken.keys():
             _log.info("workflow file can be used again", config_path=path)
+
+
+def _note_renamed(rows: Iterable[WorkflowRow], found: Mapping[str, Sequence[LoadedWorkflow]], broken: _Broken) -> None:
+    """Notes loaded workflows whose file holds another one by now."""
+    holds = {loaded.path: name for name, candidates in found.items() for loaded in candidates}
+    for row in rows:
+        if not row.unloaded and row.workflow_id not in found and row.config_path in holds:
+            name, path = row.workflow_id, row.config_path
+            broken[path] = (name, WorkflowNameDiffers(config_path=path, found=holds[path], workflow_id=name))
 
 
 def workflow_paths(root: Path) -> list[str]:

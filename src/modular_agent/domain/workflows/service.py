@@ -122,10 +122,16 @@ class WorkflowsService:
             after=after,
             search=search or None,
         )
-        kept = found.workflows[: request.page_size]
-        views = [summary_view(row, await self._usable(row)) for row in found.workflows]
-        cursor = encode_cursor(_LISTING, [kept[-1].workflow_id]) if kept else None
-        return Page[dict[str, Any]].cut(views, request, total=found.total, cursor=cursor)
+        cut = Page[WorkflowRow].cut(found.workflows, request, total=found.total)
+        cursor = encode_cursor(_LISTING, [cut.items[-1].workflow_id]) if cut.has_next else None
+        return Page(
+            items=[summary_view(row, await self._usable(row)) for row in cut.items],
+            total=cut.total,
+            page=cut.page,
+            page_size=cut.page_size,
+            has_next=cut.has_next,
+            cursor=cursor,
+        )
 
     async def _usable(self, row: WorkflowRow) -> LoadedWorkflow | None:
         """The current version; None when what it needs outside its files is gone (a variable, a module)."""
