@@ -89,7 +89,7 @@ class AppendLog(BaseChannel[list[Any], Any, LogRef]):
         if new:
             self._extend(len(new))
             self.stored = len(self.items)
-        return LogRef(self.segments, self.items, new)
+        return LogRef(self.segments, self.items, new, self.frozen)
 
     def _extend(self, count: int) -> None:
         if self.segments and not self.frozen:

@@ -9,7 +9,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from langchain_core.runnables import RunnableConfig
@@ -40,7 +40,7 @@ from modular_agent.engine.store import (
 )
 from modular_agent.events import SessionRef
 
-__all__ = ["BINDING", "Binding", "Saver"]
+__all__ = ["BINDING", "Binding", "Saver", "log_segments"]
 
 BINDING: Final = "__modular_agent_binding"  # in `config["configurable"]`; two underscores keep it out of metadata
 _INTERRUPT: Final = "__interrupt__"
@@ -99,15 +99,15 @@ class _StateCache:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._lists: OrderedDict[int, tuple[str, dict[tuple[Segment, ...], list[Any]]]] = OrderedDict()
+        self._lists: OrderedDict[int, tuple[str, dict[tuple[Segment, ...], LogRef]]] = OrderedDict()
 
-    def put(self, n: int, checkpoint_id: str, logs: dict[tuple[Segment, ...], list[Any]]) -> None:
+    def put(self, n: int, checkpoint_id: str, logs: dict[tuple[Segment, ...], LogRef]) -> None:
         self._lists[n] = (checkpoint_id, logs)
         self._lists.move_to_end(n)
         if len(self._lists) > self._size:
             self._lists.popitem(last=False)
 
-    def get(self, n: int, checkpoint_id: str) -> dict[tuple[Segment, ...], list[Any]]:
+    def get(self, n: int, checkpoint_id: str) -> dict[tuple[Segment, ...], LogRef]:
         held = self._lists.get(n)
         return held[1] if held is not None and held[0] == checkpoint_id else {}
 
@@ -274,19 +274,16 @@ class Saver(BaseCheckpointSaver[int]):
         """Puts the lists back where the stored checkpoint has references to segments."""
         values = checkpoint["channel_values"]
         cached = self._cache.get(session.n, row.checkpoint_id)
-        logs: dict[tuple[Segment, ...], list[Any]] = {}
         for channel, value in values.items():
-            if not (isinstance(value, dict) and _LOG in value):
+            segments = log_segments(value)
+            if segments is None:
                 continue
-            segments = tuple((str(name), int(length)) for name, length in value[_LOG])  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
-            if (items := cached.get(segments)) is None:
+            held = cached.get(segments)
+            if held is None:
                 parts = await self._store.log_items(session, segments)
                 items = [orjson.loads(item) for part, _ in parts for item in part]
-                frozen = bool(parts) and parts[-1][1]
-            else:
-                frozen = False
-            logs[segments] = items
-            values[channel] = LogRef(segments, items, (), frozen)
+                held = LogRef(segments, items, (), bool(parts) and parts[-1][1])
+            values[channel] = held
 
     async def values(self, config: RunnableConfig, checkpoint_id: str) -> dict[str, Any]:
         """The channels' values at a checkpoint of the config's session and namespace."""
@@ -404,22 +401,29 @@ def _binding(config: RunnableConfig) -> Binding | None:
 
 def _split_logs(
     checkpoint: Checkpoint,
-) -> tuple[dict[str, Any], list[LogItem], dict[tuple[Segment, ...], list[Any]]]:
+) -> tuple[dict[str, Any], list[LogItem], dict[tuple[Segment, ...], LogRef]]:
     """The checkpoint with references in place of lists, the items to store, and the lists for the cache."""
     values: dict[str, Any] = {}
     items: list[LogItem] = []
-    logs: dict[tuple[Segment, ...], list[Any]] = {}
+    logs: dict[tuple[Segment, ...], LogRef] = {}
     for channel, value in checkpoint["channel_values"].items():
         if not isinstance(value, LogRef):
             values[channel] = value
             continue
         values[channel] = {_LOG: [list(segment) for segment in value.segments]}
-        logs[value.segments] = value.items
+        logs[value.segments] = LogRef(value.segments, value.items, (), value.frozen)
         if value.new:
             name, length = value.segments[-1]
             first = length - len(value.new)
             items += [LogItem(name, first + i, orjson.dumps(item)) for i, item in enumerate(value.new)]
     return {**checkpoint, "channel_values": values}, items, logs
+
+
+def log_segments(value: Any) -> tuple[Segment, ...] | None:
+    """The segments that a stored value refers to, if it stands for an append log."""
+    if not (isinstance(value, dict) and _LOG in value):
+        return None
+    return tuple((str(name), int(length)) for name, length in cast("dict[str, Any]", value)[_LOG])
 
 
 def _matches(found: StoredCheckpoint, wanted: dict[str, Any] | None) -> bool:

@@ -2,7 +2,25 @@
 
 from modular_agent.errors import AgentError, Kind
 
-__all__ = ["StatusNotSettable", "WorkflowMissing"]
+__all__ = ["CheckpointUnknown", "ForkNodeMissing", "StatusNotSettable", "WorkflowMissing"]
+
+
+class CheckpointUnknown(AgentError):
+    """The session has no such checkpoint."""
+
+    code = "checkpoint_not_found"
+    kind = Kind.NOT_FOUND
+    english = "The session has no checkpoint {checkpoint_id}."
+    chinese = "会话没有检查点 {checkpoint_id}。"
+
+
+class ForkNodeMissing(AgentError):
+    """A node that would run next does not exist in the other version."""
+
+    code = "fork_node_missing"
+    kind = Kind.CONFLICT
+    english = "The node(s) {nodes} do not exist in that version; say with as_node after which one to go on: {known}."
+    chinese = "该版本中没有节点 {nodes}；请用 as_node 指定在哪个节点之后继续：{known}。"
 
 
 class WorkflowMissing(AgentError):
