@@ -12,12 +12,14 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Self
 
+import langsmith
 import structlog
 
 from modular_agent.engine.errors import QueueFull, RunNotHere
 from modular_agent.engine.run import Outcome, Run, RunServices, Ticket
 from modular_agent.engine.store import Facts, RunChange, RunKey
 from modular_agent.engine.threads import WatchedThreads
+from modular_agent.errors import AgentError, Kind
 from modular_agent.events import Record, RecordType
 from modular_agent.kit.clock import MICROSECONDS
 from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus
@@ -54,6 +56,7 @@ class _Execution:
     stopping: "asyncio.Task[None] | None" = None
     task: "asyncio.Task[None] | None" = None
     started: asyncio.Event = field(default_factory=asyncio.Event)
+    is_ending: bool = False  # its end is being written: nobody changes it any more
 
 
 class Supervisor:
@@ -86,6 +89,7 @@ class Supervisor:
 
     async def __aenter__(self) -> Self:
         asyncio.get_running_loop().set_default_executor(WatchedThreads())
+        langsmith.configure(enabled=False)  # whatever the environment says: no run's data leave this process
         return self
 
     async def __aexit__(
@@ -169,6 +173,7 @@ class Supervisor:
         run = execution.run
         if execution.stopping is not None:
             await execution.stopping  # `stopping` comes before `stopped` in the log
+        execution.is_ending = True
         if outcome.status is None:
             _log.warning("run_given_up", run_id=run.ticket.key.run_id, reason=outcome.reason)
             return Ended(key=run.ticket.key, status=None)
@@ -229,17 +234,43 @@ class Supervisor:
         """Waits for the end of the execution. Raises `RunNotHere` when it is not here (any more)."""
         return await asyncio.shield(self._here(run_id).ended)
 
+    async def ask_to_pause(self, run_id: str, control: Record) -> None:
+        """Has the run hold after the step in progress, or at once when it still waits for a place.
+
+        Returns when that is in the log; the step may turn out to be the last all the same.
+        """
+        execution = self._here(run_id)
+        run = execution.run
+        if run.pause_requested or run.stop_requested or execution.is_ending:
+            return
+        run.pause_requested = True
+        if execution in self._waiting:
+            self._waiting.remove(execution)
+            await self._withdraw(execution, control, RunStatus.PAUSED)
+            return
+        await execution.started.wait()
+        if await self._announced(run, RunStatus.PAUSING, control):
+            run.drain("pause")
+
     async def pause(self, run_id: str, control: Record) -> Ended:
         """Has the run hold after the step in progress; answers what became of it."""
         execution = self._here(run_id)
-        run = execution.run
-        if not run.pause_requested and not run.stop_requested:
-            run.pause_requested = True
-            await execution.started.wait()
-            change = RunChange(status=RunStatus.PAUSING)
-            await self._services.store.change(run.ticket.key, change, Facts(records=[control]))
-            run.drain("pause")
+        await self.ask_to_pause(run_id, control)
         return await asyncio.shield(execution.ended)
+
+    async def ask_to_stop(self, run_id: str, control: Record) -> None:
+        """Cancels the step in progress; returns when that is in the log. A run at its end ends as it would have."""
+        execution = self._here(run_id)
+        if not execution.run.stop_requested and not execution.is_ending:
+            execution.run.stop_requested = True
+            if execution in self._waiting:
+                self._waiting.remove(execution)
+                await self._withdraw(execution, control, RunStatus.STOPPED)
+            else:
+                execution.stopping = asyncio.create_task(self._say_stopping(execution, control))
+                execution.run.cancel()
+        if execution.stopping is not None:
+            await asyncio.wait({execution.stopping})
 
     async def stop(self, run_id: str, control: Record) -> Ended:
         """Cancels the step in progress; answers `stopped` only when nothing of the run executes any more.
@@ -247,14 +278,7 @@ class Supervisor:
         Code that does not end within the grace is named in `live`, and the status is `stopping`.
         """
         execution = self._here(run_id)
-        if not execution.run.stop_requested:
-            execution.run.stop_requested = True
-            if execution in self._waiting:
-                self._waiting.remove(execution)
-                await self._withdraw(execution, control)
-            else:
-                execution.stopping = asyncio.create_task(self._say_stopping(execution, control))
-                execution.run.cancel()
+        await self.ask_to_stop(run_id, control)
         done, _ = await asyncio.wait({execution.ended}, timeout=self._stop_grace)
         if not done:
             return Ended(key=execution.run.ticket.key, status=RunStatus.STOPPING, live=execution.run.live_nodes())
@@ -263,16 +287,27 @@ class Supervisor:
     async def _say_stopping(self, execution: _Execution, control: Record) -> None:
         """Logs that the run is stopping, while its code already ends."""
         await execution.started.wait()
-        key = execution.run.ticket.key
-        await self._services.store.change(key, RunChange(status=RunStatus.STOPPING), Facts(records=[control]))
+        await self._announced(execution.run, RunStatus.STOPPING, control)
 
-    async def _withdraw(self, execution: _Execution, control: Record) -> None:
-        """Stops a run that never started."""
+    async def _announced(self, run: Run, status: RunStatus, control: Record) -> bool:
+        """Logs what the run is about to do; False when somebody else's control, or its end, came first."""
+        try:
+            await self._services.store.change(run.ticket.key, RunChange(status=status), Facts(records=[control]))
+        except AgentError as error:
+            if error.kind is not Kind.CONFLICT:
+                raise
+            return False
+        return True
+
+    async def _withdraw(self, execution: _Execution, control: Record, status: RunStatus) -> None:
+        """Ends a run that never started: stopped, or paused until somebody resumes it."""
         run = execution.run
-        self._executions.pop(run.ticket.key.run_id, None)
-        await self._services.store.commit(run.ticket.key, Facts(records=[control]))
-        await self._change(run, RunChange(status=RunStatus.STOPPED, raise_epoch=True), reason="stop")
-        execution.ended.set_result(Ended(key=run.ticket.key, status=RunStatus.STOPPED))
+        try:
+            await self._services.store.commit(run.ticket.key, Facts(records=[control]))
+            await self._change(run, RunChange(status=status, raise_epoch=True), reason=control.fields["action"])
+        finally:
+            self._executions.pop(run.ticket.key.run_id, None)
+            execution.ended.set_result(Ended(key=run.ticket.key, status=status))
 
     def _here(self, run_id: str) -> _Execution:
         execution = self._executions.get(run_id)

@@ -4,6 +4,8 @@ import asyncio
 from typing import Any
 
 import orjson
+import pytest
+from langsmith.utils import tracing_is_enabled
 
 from integration.engine.conftest import OpenLab
 from integration.engine.lab import Lab
@@ -349,3 +351,12 @@ async def test_a_stopped_run_has_no_thread_left(lab: Lab) -> None:
     run = await lab.runtime.control.stop(await lab.reload(), by="test")
     assert run.status == "stopped"
     assert done.read_text() == "ended"
+
+
+async def test_no_data_leave_for_a_tracing_service(open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGCHAIN_TRACING_V2", "true")
+    monkeypatch.setenv("LANGSMITH_TRACING", "true")
+    async with open_lab() as lab:
+        assert not tracing_is_enabled()
+        await open_graph(lab, "builder")
+        assert (await lab.run("hello")).status == "completed"
