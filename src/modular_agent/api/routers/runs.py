@@ -27,7 +27,8 @@ from modular_agent.domain.runs import (
     StateInvalid,
     interrupt_view,
 )
-from modular_agent.domain.sessions import Session, SessionUnknown
+from modular_agent.domain.sessions import IdempotencyKeyReused, Session, SessionUnknown
+from modular_agent.errors import IllegalTransition
 from modular_agent.realtime.sse import HEADERS, parse_last_event_id, stream
 from modular_agent.runtime import Runtime
 
@@ -40,8 +41,10 @@ InterruptId = Annotated[str, Path(description="The id of a question.", max_lengt
 _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The run (mode wait), or its events (mode stream).",
+        "model": RunAnswer,
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    }
+    },
+    202: {"description": "The run has started (mode background)."},
 }
 
 
@@ -82,7 +85,7 @@ async def event_stream(
     response_model=RunAnswer,
     responses={
         **_EVENT_STREAM,
-        **problems(SessionUnknown, StateInvalid, LimitsInvalid, RunAlreadyActive, QueueFull),
+        **problems(SessionUnknown, StateInvalid, LimitsInvalid, RunAlreadyActive, IdempotencyKeyReused, QueueFull),
     },
 )
 async def start_run(
@@ -136,48 +139,65 @@ async def get_run(session: SessionDep, runtime: RuntimeDep, run_id: RunId) -> Js
     return JsonResponse(await runtime.views.full(session, await runtime.runs.get(session.ref, run_id)))
 
 
+Wait = Annotated[
+    bool, Query(description="Answer when it has happened (200); otherwise when it is accepted (202), as the run is.")
+]
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "With `wait`: the run, after it has happened.", "model": RunAnswer},
+    202: {"description": "Accepted: the run as it is.", "model": RunAnswer},
+}
+
+
 @router.post(
     "/pause",
+    status_code=202,
     summary="Pause the run",
     response_model=RunAnswer,
-    responses=problems(SessionUnknown, NoActiveRun),
+    responses={**_ACCEPTED, **problems(SessionUnknown, NoActiveRun)},
 )
-async def pause_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep) -> JsonResponse:
-    """Finishes the step in progress and holds; answers what became of the run."""
-    return JsonResponse(await runtime.views.full(session, await runtime.control.pause(session, by=caller)))
+async def pause_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, wait: Wait = False) -> JsonResponse:
+    """Finishes the step in progress and holds. The step may be the last, or fail: then the run has ended."""
+    run = await runtime.control.pause(session, by=caller, wait=wait)
+    return await _when_asked(runtime, session, run.run_id, wait=wait)
 
 
 @router.post(
     "/stop",
+    status_code=202,
     summary="Stop the run",
     response_model=RunAnswer,
-    responses=problems(SessionUnknown, NoActiveRun),
+    responses={**_ACCEPTED, **problems(SessionUnknown, NoActiveRun)},
 )
-async def stop_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep) -> JsonResponse:
-    """Cancels the step in progress; answers when nothing of the run executes any more."""
-    return JsonResponse(await runtime.views.full(session, await runtime.control.stop(session, by=caller)))
+async def stop_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, wait: Wait = False) -> JsonResponse:
+    """Cancels the step in progress. `stopped` is said only when nothing of the run executes any more.
 
-
-Wait = Annotated[bool, Query(description="Answer when the run has ended or paused again.")]
+    With `wait`, code that does not end within STOP_GRACE_SECONDS is answered with 202 and the status `stopping`.
+    """
+    run = await runtime.control.stop(session, by=caller, wait=wait)
+    return JsonResponse(
+        await runtime.views.full(session, run), status_code=200 if wait and run.status != "stopping" else 202
+    )
 
 
 @router.post(
     "/resume",
+    status_code=202,
     summary="Resume the run",
     response_model=RunAnswer,
-    responses=problems(SessionUnknown, NotPaused, QuestionsOpen, QueueFull),
+    responses={**_ACCEPTED, **problems(SessionUnknown, NotPaused, QuestionsOpen, QueueFull)},
 )
 async def resume_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, wait: Wait = False) -> JsonResponse:
-    """Has a paused run go on where it was."""
+    """Has a paused run go on where it was, also after a restart. With `wait`: to its end or its next pause."""
     run = await runtime.control.resume(session, by=caller)
     return await _when_asked(runtime, session, run.run_id, wait=wait)
 
 
 @router.post(
     "/step",
+    status_code=202,
     summary="Run one step",
     response_model=RunAnswer,
-    responses=problems(SessionUnknown, NotPaused, QuestionsOpen, QueueFull),
+    responses={**_ACCEPTED, **problems(SessionUnknown, NotPaused, QuestionsOpen, QueueFull)},
 )
 async def step_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, wait: Wait = False) -> JsonResponse:
     """Runs one step of a paused run; it then holds again, unless it was the last."""
@@ -187,9 +207,10 @@ async def step_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, 
 
 @router.post(
     "/retry",
+    status_code=202,
     summary="Retry the last run",
     response_model=RunAnswer,
-    responses=problems(SessionUnknown, NoActiveRun, RunAlreadyActive, QueueFull),
+    responses={**_ACCEPTED, **problems(SessionUnknown, NoActiveRun, IllegalTransition, RunAlreadyActive, QueueFull)},
 )
 async def retry_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, wait: Wait = False) -> JsonResponse:
     """Takes up the last run where it failed or was stopped; what had succeeded is not done again."""
@@ -211,9 +232,13 @@ async def list_interrupts(session: SessionDep, runtime: RuntimeDep) -> JsonRespo
 
 @router.post(
     "/interrupts/{interrupt_id}",
+    status_code=202,
     summary="Answer a question",
     response_model=RunAnswer,
-    responses=problems(SessionUnknown, InterruptUnknown, InterruptClosed, AnswerInvalid, QueueFull),
+    responses={
+        **_ACCEPTED,
+        **problems(SessionUnknown, InterruptUnknown, InterruptClosed, AnswerInvalid, QueueFull),
+    },
 )
 async def answer_interrupt(
     session: SessionDep,
@@ -260,4 +285,4 @@ async def _when_asked(runtime: Runtime, session: Session, run_id: str, *, wait: 
     if wait:
         await runtime.runs.wait(run_id)
     run = await runtime.runs.get(session.ref, run_id)
-    return JsonResponse(await runtime.views.full(session, run), status_code=200)
+    return JsonResponse(await runtime.views.full(session, run), status_code=200 if wait else 202)

@@ -96,10 +96,9 @@ class _Commands:
         session = await self._session(command)
         control, by = self._runtime.control, self._by
         if command.action in {"pause", "stop"}:
-            accepted({"action": command.action})
             verb = control.pause if command.action == "pause" else control.stop
-            return await self._run(session, (await verb(session, by=by)).run_id)
-        if command.action in {"resume", "step"}:
+            run = await verb(session, by=by, wait=False)
+        elif command.action in {"resume", "step"}:
             run = await control.resume(session, by=by, step=command.action == "step")
         elif command.action == "retry":
             run = await control.retry(session, by=by, run_id=command.data.get("run_id"))

@@ -1,8 +1,9 @@
 """Control of runs: pause, resume, step, stop, retry, answers. What it says has happened, has happened."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import structlog
 from jsonschema.validators import Draft202012Validator
 
 from modular_agent.domain.runs.errors import AnswerInvalid, NoActiveRun, NotPaused, QuestionsOpen
@@ -10,12 +11,12 @@ from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.engine.store import Facts, RunKey
 from modular_agent.engine.supervisor import Supervisor
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, IllegalTransition
 from modular_agent.events import Record, RecordType
 from modular_agent.kit.clock import Clock
-from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus, check_run_transition
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, RunStatus
 from modular_agent.storage.database import Database
-from modular_agent.storage.errors import InterruptClosed, InterruptUnknown
+from modular_agent.storage.errors import InterruptClosed, InterruptUnknown, StaleEpoch
 from modular_agent.storage.repositories.interrupts import InterruptRow, answer_interrupt, withdraw_interrupts
 from modular_agent.storage.repositories.runs import RunChange, RunRow, change_run
 from modular_agent.storage.repositories.sessions import SessionRow
@@ -24,6 +25,7 @@ from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 __all__ = ["RunControl"]
 
 _TAKES_UP = frozenset({RunStatus.FAILED, RunStatus.STOPPED})
+_log = structlog.get_logger(__name__)
 
 
 class RunControl:
@@ -51,37 +53,51 @@ class RunControl:
             raise NoActiveRun(session_id=session.session_id)
         return run
 
-    async def pause(self, session: SessionRow, *, by: str) -> RunRow:
+    async def pause(self, session: SessionRow, *, by: str, wait: bool = True) -> RunRow:
         """Has the active run hold after the step in progress; answers the run as it then is.
 
-        The step may turn out to be the last, or fail. A paused run stays so. Raises `NoActiveRun`.
+        The step may turn out to be the last, or fail. Without `wait`, answers when the request is in the log. A paused
+        run stays so. Raises `NoActiveRun`.
         """
-        run = await self.active(session)
-        if run.status is RunStatus.PAUSED:
-            return run
+        run = await self._current(session)
+        record = control_record(run, "pause", by)
         if self._supervisor.is_here(run.run_id):
-            await self._supervisor.pause(run.run_id, control_record(run, "pause", by))
+            await self._supervisor.ask_to_pause(run.run_id, record)
+            if wait:
+                await self._runs.wait(run.run_id)
+        elif RunStatus.PAUSED in RUN_TRANSITIONS[run.status]:  # its process gave it up
+            await self._settle(session, run, (RunStatus.PAUSED,), record)
         return await self._runs.get(session.ref, run.run_id)
 
-    async def stop(self, session: SessionRow, *, by: str) -> RunRow:
-        """Ends the active run; answers when nothing of it executes any more. Raises `NoActiveRun`."""
-        run = await self.active(session)
+    async def stop(self, session: SessionRow, *, by: str, wait: bool = True) -> RunRow:
+        """Ends the active run; answers when nothing of it executes any more. Raises `NoActiveRun`.
+
+        Code that does not end within STOP_GRACE_SECONDS leaves it `stopping`. Without `wait`, answers when the request
+        is in the log.
+        """
+        run = await self._current(session)
         record = control_record(run, "stop", by)
+        if not self._supervisor.is_here(run.run_id):
+            active = run.status in {RunStatus.RUNNING, RunStatus.PAUSING}
+            await self._settle(session, run, (*([RunStatus.STOPPING] if active else []), RunStatus.STOPPED), record)
+            await self._writer.commit(UnitOfWork(then=withdraw_interrupts(run.run_id, now_us=self._clock.now_us())))
         if self._supervisor.is_here(run.run_id):
-            await self._supervisor.stop(run.run_id, record)
-        else:
-            await self._stop_resting(session, run, record)
+            verb = self._supervisor.stop if wait else self._supervisor.ask_to_stop
+            await verb(run.run_id, record)
         return await self._runs.get(session.ref, run.run_id)
 
-    async def _stop_resting(self, session: SessionRow, run: RunRow, record: Record) -> None:
-        """Stops a run that nobody executes: a paused one, or one whose process gave it up."""
-        if run.status is RunStatus.RUNNING or run.status is RunStatus.PAUSING:
-            run = await self._runs.close(session.ref, run, RunStatus.STOPPING, records=[record])
-            await self._runs.close(session.ref, run, RunStatus.STOPPED)
-        else:
-            await self._runs.close(session.ref, run, RunStatus.STOPPED, records=[record])
-        unit: UnitOfWork[list[str]] = UnitOfWork(then=withdraw_interrupts(run.run_id, now_us=self._clock.now_us()))
-        await self._writer.commit(unit)
+    async def _current(self, session: SessionRow) -> RunRow:
+        """The active run; looked at twice when nobody executes it: it may just be starting, or ending."""
+        run = await self.active(session)
+        return run if self._supervisor.is_here(run.run_id) else await self.active(session)
+
+    async def _settle(self, session: SessionRow, run: RunRow, statuses: Sequence[RunStatus], record: Record) -> None:
+        """Takes a run that nobody executes through `statuses`; when somebody else was quicker, theirs stands."""
+        try:
+            for number, status in enumerate(statuses):
+                run = await self._runs.close(session.ref, run, status, records=[] if number else [record])
+        except (StaleEpoch, IllegalTransition):
+            _log.info("control_came_second", run_id=run.run_id, action=record.fields["action"])
 
     async def resume(self, session: SessionRow, *, by: str, step: bool = False) -> RunRow:
         """Has a paused run go on (for one step with `step`); answers once it is under way.
@@ -94,7 +110,11 @@ class RunControl:
         for row in await self._runs.interrupts.of_run(run.run_id, session.ref):
             if row.status == "open":
                 raise QuestionsOpen(run_id=run.run_id, interrupt_id=row.interrupt_id)
-        await self._runs.go_on(session, run, control=control_record(run, "step" if step else "resume", by), step=step)
+        try:
+            control = control_record(run, "step" if step else "resume", by)
+            await self._runs.go_on(session, run, control=control, step=step)
+        except (StaleEpoch, IllegalTransition):  # somebody else was quicker
+            raise NotPaused(session_id=session.session_id) from None
         return await self._runs.get(session.ref, run.run_id)
 
     async def retry(self, session: SessionRow, *, by: str, run_id: str | None = None) -> RunRow:
@@ -109,8 +129,12 @@ class RunControl:
             run_id = page.runs[0].run_id
         run = await self._runs.get(session.ref, run_id)
         if run.status not in _TAKES_UP:
-            check_run_transition(run.status, RunStatus.RUNNING)
-        await self._runs.go_on(session, run, control=control_record(run, "retry", by))
+            raise IllegalTransition(noun="run", status=run.status, target=RunStatus.RUNNING)
+        try:
+            await self._runs.go_on(session, run, control=control_record(run, "retry", by))
+        except StaleEpoch:  # somebody else was quicker
+            run = await self._runs.get(session.ref, run_id)
+            raise IllegalTransition(noun="run", status=run.status, target=RunStatus.RUNNING) from None
         return await self._runs.get(session.ref, run.run_id)
 
     async def answer(self, session: SessionRow, interrupt_id: str, answer: Any, *, by: str) -> RunRow:
@@ -157,7 +181,10 @@ class RunControl:
         run = await self._runs.get(session.ref, run.run_id)
         waiting = [row for row in await self._runs.interrupts.of_run(run.run_id, session.ref) if row.status == "open"]
         if run.status is RunStatus.PAUSED and not waiting:
-            await self._runs.go_on(session, run)
+            try:
+                await self._runs.go_on(session, run)
+            except (StaleEpoch, IllegalTransition):  # of several last answers one has it go on
+                _log.info("control_came_second", run_id=run.run_id, action="answer")
             run = await self._runs.get(session.ref, run.run_id)
         return run
 
