@@ -12,9 +12,11 @@ from modular_agent.settings import Settings
 if TYPE_CHECKING:
     from modular_agent.domain.history.service import HistoryService
     from modular_agent.domain.runs.control import RunControl
+    from modular_agent.domain.runs.interventions import Interventions
     from modular_agent.domain.runs.service import RunsService
     from modular_agent.domain.runs.store import DatabaseRunStore
     from modular_agent.domain.runs.views import RunViews
+    from modular_agent.domain.sessions.checkpoints import SessionCheckpoints
     from modular_agent.domain.sessions.service import SessionsService
     from modular_agent.domain.workflows.catalog import WorkflowCatalog
     from modular_agent.domain.workflows.service import WorkflowsService
@@ -43,6 +45,8 @@ class Runtime:
     history: "HistoryService"
     runs: "RunsService"
     control: "RunControl"
+    interventions: "Interventions"
+    checkpoints: "SessionCheckpoints"
     views: "RunViews"
     supervisor: "Supervisor"
 
@@ -66,11 +70,13 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
     from modular_agent.domain.history.service import HistoryService
     from modular_agent.domain.history.tail import LogTail
     from modular_agent.domain.runs.control import RunControl
+    from modular_agent.domain.runs.interventions import Interventions
     from modular_agent.domain.runs.retention import Retention
     from modular_agent.domain.runs.service import RunsService
     from modular_agent.domain.runs.store import DatabaseRunStore
     from modular_agent.domain.runs.timers import Timers
     from modular_agent.domain.runs.views import RunViews
+    from modular_agent.domain.sessions.checkpoints import SessionCheckpoints
     from modular_agent.domain.sessions.service import SessionsService
     from modular_agent.domain.workflows.service import WorkflowsService
     from modular_agent.engine.checkpoints import Saver
@@ -107,6 +113,10 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
         ),
         runs=runs,
         control=control,
+        interventions=Interventions(
+            database, runs=runs, supervisor=supervisor, store=store, catalog=catalog, clock=clock
+        ),
+        checkpoints=SessionCheckpoints(database, catalog=catalog, store=store, saver=saver, clock=clock),
         views=RunViews(database, store=store, supervisor=supervisor),
         supervisor=supervisor,
     )

@@ -299,8 +299,15 @@ class Saver(BaseCheckpointSaver[int]):
     async def standing(
         self, session: SessionRef, checkpoint_id: str | None
     ) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-        """The values at the newest (or the given) root checkpoint, and what its finished tasks wrote, in order."""
-        found = await self._store.checkpoint(session, "", checkpoint_id)
+        """The values at the newest (or the given) root checkpoint, and what its finished tasks wrote, in order.
+
+        What tasks wrote after an older checkpoint belongs to the next one.
+        """
+        newest = await self._store.checkpoint(session, "", None)
+        if newest is None or checkpoint_id in {None, newest.row.checkpoint_id}:
+            found = newest
+        else:
+            found = await self._store.checkpoint(session, "", checkpoint_id)
         if found is None:
             return {}, []
         tuple_ = await self._tuple(session, session.session_id, found)
@@ -308,7 +315,8 @@ class Saver(BaseCheckpointSaver[int]):
         plain = {key: value.items if isinstance(value, LogRef) else value for key, value in values.items()}
         start = values.get("__start__")
         if not isinstance(start, dict):
-            return plain, [(channel, value) for _, channel, value in tuple_.pending_writes or ()]
+            written = (tuple_.pending_writes or ()) if found is newest else ()
+            return plain, [(channel, value) for _, channel, value in written]
         return {**plain, **start}, []  # the input was taken, nothing has run yet
 
     async def pending_interrupts(self, session: SessionRef) -> frozenset[str]:

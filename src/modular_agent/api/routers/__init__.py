@@ -5,13 +5,14 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from modular_agent.api.routers import history, runs, sessions, system, websocket, workflow_runs, workflows
+from modular_agent.api.routers import checkpoints, history, runs, sessions, system, websocket, workflow_runs, workflows
 
 __all__ = ["ROUTERS"]
 
 ROUTERS: Final[Sequence[APIRouter]] = (
     sessions.router,
     runs.router,
+    checkpoints.router,
     workflows.router,
     workflow_runs.router,
     history.router,

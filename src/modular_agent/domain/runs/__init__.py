@@ -1,7 +1,15 @@
 """Runs: executions in a session, and their control."""
 
 from modular_agent.domain.runs.control import RunControl
-from modular_agent.domain.runs.errors import AnswerInvalid, LimitsInvalid, NoActiveRun, NotPaused, QuestionsOpen
+from modular_agent.domain.runs.errors import (
+    AnswerInvalid,
+    LimitsInvalid,
+    NoActiveRun,
+    NotPaused,
+    QuestionsOpen,
+    RunNotRunning,
+)
+from modular_agent.domain.runs.interventions import Injected, Interventions
 from modular_agent.domain.runs.requests import StartRequest
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.views import RunViews, interrupt_view
@@ -11,8 +19,10 @@ from modular_agent.storage.errors import InterruptClosed, InterruptUnknown, RunA
 __all__ = [
     "AgentConfigInvalid",
     "AnswerInvalid",
+    "Injected",
     "InterruptClosed",
     "InterruptUnknown",
+    "Interventions",
     "LimitsInvalid",
     "NoActiveRun",
     "NotPaused",
@@ -20,6 +30,7 @@ __all__ = [
     "QueueFull",
     "RunAlreadyActive",
     "RunControl",
+    "RunNotRunning",
     "RunUnknown",
     "RunViews",
     "RunsService",

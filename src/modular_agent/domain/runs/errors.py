@@ -2,7 +2,7 @@
 
 from modular_agent.errors import AgentError, InvalidInput, Kind
 
-__all__ = ["AnswerInvalid", "LimitsInvalid", "NoActiveRun", "NotPaused", "QuestionsOpen"]
+__all__ = ["AnswerInvalid", "LimitsInvalid", "NoActiveRun", "NotPaused", "QuestionsOpen", "RunNotRunning"]
 
 
 class NoActiveRun(AgentError):
@@ -12,6 +12,15 @@ class NoActiveRun(AgentError):
     kind = Kind.CONFLICT
     english = "Session {session_id} has no active run."
     chinese = "会话 {session_id} 没有进行中的运行。"
+
+
+class RunNotRunning(AgentError):
+    """Only a run in progress takes messages; others start a new one."""
+
+    code = "run_not_running"
+    kind = Kind.CONFLICT
+    english = "Session {session_id} has no run in progress; start one with the message."
+    chinese = "会话 {session_id} 没有进行中的运行；请用该消息启动一个新的运行。"
 
 
 class NotPaused(AgentError):

@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from modular_agent.domain.runs.requests import StartRequest, check_limits
+from modular_agent.domain.runs.requests import StartRequest, check_limits, check_messages
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
@@ -20,7 +20,7 @@ from modular_agent.kit.ids import new_id
 from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus, SessionStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, RunUnknown
-from modular_agent.storage.repositories.idempotency import claim_key
+from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
 from modular_agent.storage.repositories.interrupts import InterruptRepository
 from modular_agent.storage.repositories.runs import (
     NewRun,
@@ -62,6 +62,7 @@ class RunsService:
         self._runs = RunRepository(database.readers)
         self._interrupts = InterruptRepository(database.readers)
         self._sessions = SessionRepository(database.readers)
+        self._keys = IdempotencyRepository(database.readers)
 
     @property
     def rows(self) -> RunRepository:
@@ -76,9 +77,18 @@ class RunsService:
     async def start(self, session: SessionRow, request: StartRequest) -> str:
         """Starts a run once its input is durable; answers its id.
 
-        Raises `RunAlreadyActive`, `QueueFull`, `StateInvalid`, `LimitsInvalid`, `IdempotencyKeyReused`.
+        Raises `RunAlreadyActive`, `QueueFull`, `ServerStopping`, `StateInvalid`, `LimitsInvalid`,
+        `IdempotencyKeyReused`.
         """
+        if request.idempotency_key is not None:
+            made = await self._keys.subject(
+                tenant="default", key=request.idempotency_key, fingerprint=request.fingerprint
+            )
+            if made is not None:
+                return made
         check_limits(request.limits)
+        check_messages({"role": "user", "content": request.message}, path="message")
+        check_messages(request.state.get("messages", []), path="state.messages")
         workflow = await self._catalog.workflow(session.workflow_version)
         if request.state:
             workflow.check_state(request.state, path="state")
@@ -166,7 +176,6 @@ class RunsService:
         *,
         control: Record | None = None,
         step: bool = False,
-        update: Mapping[str, Any] | None = None,
     ) -> None:
         """Takes up a paused, failed or stopped run, or one that a process left behind, at a new epoch.
 
@@ -187,7 +196,7 @@ class RunsService:
             input=None if taken else workflow.graph_input(run.input),
             answers={row.graph_id: row.answer for row in asked if row.status == "answered"},
             asked=frozenset(row.graph_id for row in asked),
-            update=update,
+            update=_edit(run),
             overrides=session.agent_config,
             limits=_limits(session.agent_config, changed.limits),
             step=step,
@@ -269,6 +278,12 @@ class RunsService:
 
     def on_end(self, listener: Callable[[Ended], Awaitable[None]]) -> None:
         self._supervisor.on_end(listener)
+
+
+def _edit(run: RunRow) -> Mapping[str, Any] | None:
+    """The change of the state that waits for the run to go on."""
+    pending: Mapping[str, Any] = run.pending or {}
+    return pending.get("update")
 
 
 def _limits(*layers: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

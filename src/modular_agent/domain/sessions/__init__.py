@@ -1,18 +1,28 @@
 """Sessions: durable conversations and jobs."""
 
-from modular_agent.domain.sessions.errors import StatusNotSettable, WorkflowMissing
+from modular_agent.domain.sessions.checkpoints import ForkRequest, SessionCheckpoints
+from modular_agent.domain.sessions.errors import (
+    CheckpointUnknown,
+    ForkNodeMissing,
+    StatusNotSettable,
+    WorkflowMissing,
+)
 from modular_agent.domain.sessions.service import CreateRequest, SessionsService, session_view
-from modular_agent.storage.errors import CursorInvalid, IdempotencyKeyReused, SessionUnknown
+from modular_agent.storage.errors import IdempotencyKeyReused, SessionBusy, SessionUnknown
 from modular_agent.storage.repositories.session_lists import SessionFilter, SortKey
 from modular_agent.storage.repositories.sessions import SessionChange
 from modular_agent.storage.repositories.sessions import SessionRow as Session
 
 __all__ = [
+    "CheckpointUnknown",
     "CreateRequest",
-    "CursorInvalid",
+    "ForkNodeMissing",
+    "ForkRequest",
     "IdempotencyKeyReused",
     "Session",
+    "SessionBusy",
     "SessionChange",
+    "SessionCheckpoints",
     "SessionFilter",
     "SessionUnknown",
     "SessionsService",

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import orjson
 
-from modular_agent.domain.runs.control import RunControl
 from modular_agent.domain.runs.requests import check_agent_config
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.sessions.errors import CheckpointUnknown, ForkNodeMissing
@@ -67,7 +66,6 @@ class SessionCheckpoints:
         database: Database,
         *,
         catalog: WorkflowCatalog,
-        control: RunControl,
         store: DatabaseRunStore,
         saver: Saver,
         clock: Clock,
@@ -78,7 +76,6 @@ class SessionCheckpoints:
         self._sessions = SessionRepository(database.readers)
         self._runs = RunRepository(database.readers)
         self._catalog = catalog
-        self._control = control
         self._store = store
         self._saver = saver
         self._snapshots = Snapshots(store, saver)

@@ -1,11 +1,14 @@
 """Sessions: made, found, listed, changed and deleted."""
 
+import asyncio
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from modular_agent.domain.runs.control import RunControl
-from modular_agent.domain.runs.requests import check_agent_config
+from modular_agent.domain.runs.requests import check_agent_config, check_messages
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.sessions.errors import StatusNotSettable, WorkflowMissing
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
@@ -19,7 +22,7 @@ from modular_agent.realtime.hub import Hub
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, SessionIdTaken, SessionUnknown
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository
-from modular_agent.storage.repositories.idempotency import claim_key
+from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository
 from modular_agent.storage.repositories.session_lists import SessionFilter, SessionLists, SessionPage, SortKey
 from modular_agent.storage.repositories.sessions import (
@@ -69,6 +72,7 @@ class SessionsService:
         saver: Saver,
         hub: Hub,
         clock: Clock,
+        files: Path,
     ) -> None:
         self._writer = database.writer
         self._rows = SessionRepository(database.readers)
@@ -76,6 +80,8 @@ class SessionsService:
         self._removal = SessionRemoval(writer=database.writer, mirror=database.mirror, sessions=self._rows, clock=clock)
         self._checkpoints = CheckpointRepository(database.readers)
         self._calls = LlmCallRepository(database.readers)
+        self._keys = IdempotencyRepository(database.readers)
+        self._files = files
         self._runs = runs
         self._catalog = catalog
         self._control = control
@@ -89,7 +95,14 @@ class SessionsService:
         Raises `WorkflowMissing`, `SourceError`, `WorkflowInvalid`, `WorkflowUnknown`, `StateInvalid`,
         `AgentConfigInvalid`; nothing is made then. A repeated request answers the session the first one made.
         """
+        if request.idempotency_key is not None:
+            made = await self._keys.subject(
+                tenant=request.tenant, key=request.idempotency_key, fingerprint=request.fingerprint
+            )
+            if made is not None:
+                return await self.get(made)
         check_agent_config(request.agent_config)
+        check_messages(request.initial_state.get("messages", []), path="initial_state.messages")
         loaded = await self._workflow(request)
         if request.initial_state:
             (await self._catalog.ready(loaded)).check_state(request.initial_state)
@@ -182,10 +195,12 @@ class SessionsService:
         page = await self._runs.rows.page(session.ref, limit=1)
         run = page.runs[0] if page.runs else None
         calls = await self._calls.usage_of_run(session.ref, run.run_id) if run else []
-        limits = {**session.agent_config.get("limits", {}), **(run.limits if run else {})}
+        if run is not None and run.pending:
+            state.update(run.pending.get("update", {}))  # an edit that is applied when the run goes on
         messages: list[dict[str, Any]] = state.get("messages") or []
+        limits = {**session.agent_config.get("limits", {}), **(run.limits if run else {})}
         return {
-            "messages": [{key: value for key, value in message.items() if key != "id"} for message in messages],
+            "messages": messages,
             "tool_results": tool_results(messages),
             "current_step": run.current_node if run else None,
             "iteration_count": sum(each.calls - each.errors for each in calls),
@@ -218,6 +233,7 @@ class SessionsService:
         await self._control.end_for_deletion(session, by=by)
         self._saver.forget(session.ref)
         await self._removal.delete(session.ref)
+        await asyncio.to_thread(shutil.rmtree, self._files / session.session_id, ignore_errors=True)
         self._hub.session_deleted(session.ref, tenant=session.tenant)
 
     async def finish_deletions(self) -> int:

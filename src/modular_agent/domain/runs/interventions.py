@@ -1,0 +1,161 @@
+"""What a person puts into a run: a message at the next safe point, or a change of the state of a paused one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import structlog
+
+from modular_agent.domain.runs.control import control_record
+from modular_agent.domain.runs.errors import NotPaused, RunNotRunning
+from modular_agent.domain.runs.requests import StartRequest
+from modular_agent.domain.runs.service import RunsService
+from modular_agent.domain.runs.store import DatabaseRunStore
+from modular_agent.domain.workflows.catalog import WorkflowCatalog
+from modular_agent.engine.nodes.conversation import message_record, normalised
+from modular_agent.engine.providers.port import Message
+from modular_agent.engine.store import Facts, RunKey
+from modular_agent.engine.supervisor import Ended, Supervisor
+from modular_agent.errors import AgentError
+from modular_agent.kit.clock import Clock
+from modular_agent.lifecycle import RunStatus
+from modular_agent.storage.database import Database
+from modular_agent.storage.repositories.runs import (
+    InboxRow,
+    RunChange,
+    RunRow,
+    add_to_inbox,
+    change_run,
+    take_inbox,
+)
+from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
+from modular_agent.storage.unit_of_work import UnitOfWork
+
+__all__ = ["Injected", "Interventions"]
+
+_TAKING = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.PAUSED})
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Injected:
+    """What became of an injected message: `waiting`, `consumed`, or `not_consumed` (it started the run `run_id`)."""
+
+    inbox_id: str
+    status: str
+    run_id: str | None
+
+
+class Interventions:
+    """The verbs of those who change a run from outside. `by` names who asks, for the log."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        runs: RunsService,
+        supervisor: Supervisor,
+        store: DatabaseRunStore,
+        catalog: WorkflowCatalog,
+        clock: Clock,
+    ) -> None:
+        self._writer = database.writer
+        self._sessions = SessionRepository(database.readers)
+        self._runs = runs
+        self._supervisor = supervisor
+        self._store = store
+        self._catalog = catalog
+        self._clock = clock
+        self._started: dict[str, str] = {}
+        runs.on_end(self._start_with_the_rest)
+
+    # -- a message for a run in progress -----------------------------------------------------------------------
+
+    async def inject(self, session: SessionRow, message: Any, *, by: str) -> Injected:
+        """Puts a user message before the next model call of the active run. Raises `RunNotRunning`."""
+        run = await self._runs.rows.active(session.ref)
+        if run is None or run.status not in _TAKING:
+            raise RunNotRunning(session_id=session.session_id)
+        unit: UnitOfWork[InboxRow] = UnitOfWork()
+        record = control_record(run, "inject", by)
+        self._store.add_facts(unit, RunKey(session.ref, run.run_id, run.epoch), Facts(records=[record]))
+        given = {"role": "user", "content": message}
+        unit.then = add_to_inbox(session.ref, given, run_id=run.run_id, now_us=self._clock.now_us())
+        committed = await self._writer.commit(unit)
+        assert committed.result is not None
+        active = self._supervisor.active_run(run.run_id)
+        if active is not None:
+            active.context.inbox_waiting = True
+        return Injected(inbox_id=committed.result.inbox_id, status="waiting", run_id=run.run_id)
+
+    async def outcome(self, session: SessionRow, injected: Injected) -> Injected:
+        """Waits until the run has ended or paused, and says what became of the message."""
+        assert injected.run_id is not None
+        await self._runs.wait(injected.run_id)
+        if any(row.inbox_id == injected.inbox_id for row in await self._runs.rows.inbox(session.ref)):
+            return injected  # the run is paused: the message waits with it
+        next_run = self._started.get(injected.inbox_id)
+        if next_run is None:
+            return Injected(inbox_id=injected.inbox_id, status="consumed", run_id=injected.run_id)
+        return Injected(inbox_id=injected.inbox_id, status="not_consumed", run_id=next_run)
+
+    async def _start_with_the_rest(self, ended: Ended) -> None:
+        """Messages that no model call of a completed run took start the next one."""
+        if ended.status is not RunStatus.COMPLETED:
+            return
+        waiting = await self._runs.rows.inbox(ended.key.session)
+        session = await self._sessions.by_number(ended.key.session.n) if waiting else None
+        if session is None:
+            return
+        ids = [row.inbox_id for row in waiting]
+        state = {"messages": [row.message for row in waiting]}
+        try:
+            run_id = await self._runs.start(session, StartRequest(state=state, requested_by="inbox"))
+        except AgentError as error:
+            _log.warning("inbox_not_started", session_id=session.session_id, code=error.code)
+            return
+        await self._writer.commit(UnitOfWork(then=take_inbox(session.ref, inbox_ids=ids)))
+        self._started.update(dict.fromkeys(ids, run_id))
+        while len(self._started) > 1_000:
+            self._started.pop(next(iter(self._started)))
+
+    # -- a change of a paused run ------------------------------------------------------------------------------
+
+    async def edit(self, session: SessionRow, changes: Mapping[str, Any], *, by: str) -> RunRow:
+        """Changes the state of a paused run; what was finished stays finished. Raises `NotPaused`, `StateInvalid`.
+
+        The change is kept beside the run and applied when it goes on, because changing the checkpoint itself would
+        run finished branches again.
+        """
+        workflow = await self._catalog.workflow(session.workflow_version)
+        workflow.check_state(changes, path="state")
+        changes, new = _with_ids(changes)
+        run = await self._runs.rows.active(session.ref)
+        if run is None or run.status is not RunStatus.PAUSED:
+            raise NotPaused(session_id=session.session_id)
+        pending: dict[str, Any] = run.pending or {}
+        update = {**pending.get("update", {}), **changes}
+        unit: UnitOfWork[RunRow] = UnitOfWork()
+        records = [control_record(run, "edit", by, keys=sorted(changes))]
+        records += [message_record(message, run.run_id, None) for message in new]
+        self._store.add_facts(unit, RunKey(session.ref, run.run_id, run.epoch), Facts(records=records))
+        change = RunChange(pending={**pending, "update": update})
+        unit.then = change_run(run.run_id, change, expected_epoch=run.epoch)
+        committed = await self._writer.commit(unit)
+        assert committed.result is not None
+        return committed.result
+
+
+def _with_ids(changes: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Message]]:
+    """The changes with their messages in shape, and those of them that are not in the log yet (they had no id)."""
+    if "messages" not in changes:
+        return changes, []
+    written = changes["messages"]
+    items: list[Any] = cast("list[Any]", written) if isinstance(written, list) else [written]
+    messages = normalised(items, node="edit")
+    new = [message for item, message in zip(items, messages, strict=True) if not _has_id(item)]
+    return {**changes, "messages": messages}, new
+
+
+def _has_id(item: Any) -> bool:
+    return isinstance(item, dict) and "id" in item
