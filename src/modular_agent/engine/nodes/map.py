@@ -12,6 +12,7 @@ from modular_agent.engine.errors import OutputInvalid
 from modular_agent.engine.expressions import Expression
 from modular_agent.engine.nodes.reading import evaluate
 from modular_agent.engine.nodes.visit import Body, Updates, Visit, replace
+from modular_agent.engine.state import opened
 
 __all__ = ["RESULT", "MapItem", "MapJoin", "MapList", "items_key", "results_key", "sends"]
 
@@ -53,7 +54,7 @@ class MapItem:
     body: Body
 
     async def __call__(self, visit: Visit) -> Updates:
-        visit.state = await visit.context.state_at(visit.config, visit.step_id)
+        visit.state = opened(await visit.context.state_at(visit.config, visit.step_id))
         updates = await self.body(visit)
         result = updates.pop(RESULT, None)
         return {**updates, results_key(self.name): [[visit.sent["index"], result]]}

@@ -132,6 +132,7 @@ class FunctionFailed(AgentError):
     code = "function_failed"
     english = "{error_type}: {error}"
     chinese = "{error_type}：{error}"
+    retryable = True  # the author's code is given the chance, where the node's `retry` says so
 
     def __init__(self, *, reference: str, error_type: str, error: str, stack_trace: str | None = None) -> None:
         super().__init__(reference=reference, error_type=error_type, error=error)
