@@ -268,6 +268,10 @@ class RunStore(CheckpointStore, Protocol):
         """Enters an intent; answers what the ledger held of this call before, and then enters nothing new."""
         ...
 
+    async def repeat(self, run: RunKey, intent: EffectIntent, record: Record) -> None:
+        """Notes one attempt more of a call in the ledger, before it runs again."""
+        ...
+
     async def inbox(self, run: RunKey) -> Sequence[InboxMessage]:
         """The messages that wait for this run, oldest first."""
         ...

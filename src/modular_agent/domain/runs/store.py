@@ -28,7 +28,7 @@ from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories import checkpoint_pruning as pruning
 from modular_agent.storage.repositories import checkpoints as stored
 from modular_agent.storage.repositories import runs as run_rows
-from modular_agent.storage.repositories.effects import NewEffect, record_intent
+from modular_agent.storage.repositories.effects import NewEffect, record_attempt, record_intent
 from modular_agent.storage.repositories.errors import ErrorRow, put_error
 from modular_agent.storage.repositories.interrupts import open_interrupt
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository, LlmCallRow, put_llm_call
@@ -221,6 +221,11 @@ class DatabaseRunStore:
         return (
             None if is_new or row is None else EffectState(status=row.status, attempts=row.attempts, result=row.result)
         )
+
+    async def repeat(self, run: RunKey, intent: EffectIntent, record: Record) -> None:
+        unit = self.unit(run, Facts(records=[record]))
+        unit.then = record_attempt(run.session, intent.tool_call_id, run_id=run.run_id, now_us=self._clock.now_us())
+        await self._writer.commit(unit)
 
     async def _known(self, run: RunKey, intent: EffectIntent) -> EffectState | None:
         rows = await self._database.readers.query(

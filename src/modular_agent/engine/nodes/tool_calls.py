@@ -120,20 +120,37 @@ class ToolCalls:
         intent: EffectIntent,
         known: EffectState,
     ) -> ToolOutcome:
-        """Decides about an irreversible call whose intent is in the ledger from before a crash or a stop."""
+        """Decides about an irreversible call whose intent is in the ledger from before a crash or a stop.
+
+        Every attempt whose end nobody knows is a question of its own: an answer counts for one attempt.
+        """
         if known.result is not None:
             return ToolOutcome(**orjson.loads(known.result))
-        answer = ask(
-            visit,
-            "effect",
-            form=EFFECT_FORM,
-            tool_name=intent.tool_name,
-            tool_input=dict(arguments),
-            tool_call_id=call["id"],
-            text=f"It is not known whether {intent.tool_name} has run. Was it done?",
-        )
-        if answer["outcome"] == "run_again":
-            return await self._run(visit, call, tool, arguments, intent)
+        for _ in range(known.attempts):
+            answer = ask(
+                visit,
+                "effect",
+                form=EFFECT_FORM,
+                tool_name=intent.tool_name,
+                tool_input=dict(arguments),
+                tool_call_id=call["id"],
+                text=f"It is not known whether {intent.tool_name} has run. Was it done?",
+            )
+            if answer["outcome"] != "run_again":
+                return self._decided(visit, call, tool, arguments, intent, answer)
+        await visit.context.store.repeat(visit.context.key, intent, _intent_record(visit, call, tool, arguments))
+        return await self._run(visit, call, tool, arguments, intent)
+
+    def _decided(
+        self,
+        visit: Visit,
+        call: ToolCall,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        intent: EffectIntent,
+        answer: Mapping[str, Any],
+    ) -> ToolOutcome:
+        """What a person says of a call takes the place of its result."""
         done = answer["outcome"] == "done"
         text = answer.get("result") or ("The call was done; its result was lost." if done else "The call was not done.")
         outcome = ToolOutcome(content=text, success=done, error_type=None if done else "NotDone")
