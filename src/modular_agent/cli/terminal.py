@@ -64,7 +64,7 @@ class Terminal:
         self.err.print(_labelled(f"error[{error.code}]", clean(error.message(self.language))), soft_wrap=True)
         if isinstance(error, InvalidInput):
             for fault in error.faults:
-                prefix = f"{root}/" if root and fault.file else ""
+                prefix = f"{root}/" if root not in (None, ".") and fault.file else ""
                 self.say(f"  {prefix}{fault}")
 
 
