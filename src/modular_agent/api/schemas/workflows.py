@@ -50,7 +50,6 @@ _VERSION: JsonObject = {
     "version": "1.0",
     "config_path": "workflows/react.yaml",
     "created_at": "2025-10-22T17:40:00.000000Z",
-    "files": ["prompts/react.md", "scripts/react.yaml", "workflows/react.yaml"],
     "is_current": True,
 }
 _FAULT: JsonObject = {
@@ -208,7 +207,6 @@ class WorkflowVersion(BaseModel):
     version: str
     config_path: str
     created_at: str
-    files: list[str]
     is_current: bool
 
 

@@ -25,7 +25,7 @@ from modular_agent.domain.workflows.views import (
     workflow_view,
 )
 from modular_agent.domain.workflows.watching import watch_folder
-from modular_agent.engine.spec.errors import WorkflowInvalid
+from modular_agent.engine.spec.errors import SourceError, WorkflowInvalid
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.source import DirectorySource, OverlaySource
 from modular_agent.errors import Fault, InvalidInput
@@ -137,19 +137,19 @@ class WorkflowsService:
         """The current version; None when what it needs outside its files is gone (a variable, a module)."""
         try:
             return await self._catalog.loaded(row.content_hash)
-        except InvalidInput:
+        except (InvalidInput, SourceError):
             return None
 
     async def get(self, workflow_id: str) -> dict[str, Any]:
         """Everything about a loaded workflow. Raises `WorkflowUnknown`, `WorkflowInvalid`."""
         row = await self._catalog.named(workflow_id)
         loaded = await self._catalog.loaded(row.content_hash)
-        return workflow_view(row, loaded, await self._catalog.rows.versions(workflow_id))
+        return workflow_view(row, loaded, await self._catalog.rows.version_heads(workflow_id))
 
     async def versions(self, workflow_id: str) -> list[dict[str, Any]]:
         """Every content the workflow ever had, newest first, also after it was unloaded. Raises `WorkflowUnknown`."""
         row = await self._known(workflow_id)
-        return [version_view(version, row) for version in await self._catalog.rows.versions(workflow_id)]
+        return [version_view(version, row) for version in await self._catalog.rows.version_heads(workflow_id)]
 
     async def difference(self, workflow_id: str, *, old: str, new: str) -> dict[str, Any]:
         """What changed between two versions (content hashes). Raises `WorkflowUnknown`, `WorkflowVersionUnknown`."""
@@ -274,7 +274,7 @@ class WorkflowsService:
 
         What it refers to is read there. Nothing is stored. Raises `PathOutsideRoot`, `FileTooLarge`.
         """
-        path = UNNAMED if config_path is None else config_path
+        path = self._name_of(config_path)
         source = OverlaySource({path: text}, below=DirectorySource(self._catalog.root))
         try:
             loaded = await asyncio.to_thread(self._catalog.authoring.read, source, path)
@@ -286,9 +286,18 @@ class WorkflowsService:
         """As `check_text`, for a workflow as JSON: its faults have key paths, but neither line nor column."""
         text = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
         checked = await self.check_text(text, config_path=config_path)
-        path = UNNAMED if config_path is None else config_path
+        path = self._name_of(config_path)
         faults = [
             replace(fault, file=None, line=None, column=None) if fault.file == path else fault
             for fault in checked.faults
         ]
         return Checked(loaded=checked.loaded, faults=faults)
+
+    def _name_of(self, config_path: str | None) -> str:
+        """The one name of a file that need not exist; a path that leaves the root is left for the source to refuse."""
+        if config_path is None or config_path.startswith("/"):
+            return config_path or UNNAMED
+        parts = [part for part in config_path.split("/") if part not in ("", ".")]
+        if len(parts) > 1 and parts[0] == self._catalog.root.name:
+            del parts[0]
+        return "/".join(parts) or config_path

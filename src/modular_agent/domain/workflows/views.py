@@ -11,7 +11,7 @@ from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.mermaid import mermaid
 from modular_agent.engine.spec.model import END, START, WorkflowSpec
 from modular_agent.kit.clock import rfc3339
-from modular_agent.storage.repositories.workflows import VersionRow, WorkflowRow
+from modular_agent.storage.repositories.workflows import VersionHead, VersionRow, WorkflowRow
 
 __all__ = ["LiveState", "difference_view", "drawing_view", "summary_view", "version_view", "workflow_view"]
 
@@ -59,7 +59,7 @@ def summary_view(row: WorkflowRow, loaded: LoadedWorkflow | None) -> dict[str, A
     }
 
 
-def workflow_view(row: WorkflowRow, loaded: LoadedWorkflow, versions: Sequence[VersionRow]) -> dict[str, Any]:
+def workflow_view(row: WorkflowRow, loaded: LoadedWorkflow, versions: Sequence[VersionHead]) -> dict[str, Any]:
     """Everything about a workflow."""
     spec = loaded.spec
     return {
@@ -74,14 +74,13 @@ def workflow_view(row: WorkflowRow, loaded: LoadedWorkflow, versions: Sequence[V
     }
 
 
-def version_view(version: VersionRow, row: WorkflowRow) -> dict[str, Any]:
+def version_view(version: VersionHead, row: WorkflowRow) -> dict[str, Any]:
     """A version in a list; `is_current`: new sessions get it."""
     return {
         "content_hash": version.content_hash,
         "version": version.version,
         "config_path": version.config_path,
         "created_at": rfc3339(version.created_at),
-        "files": sorted(version.bundle),
         "is_current": version.content_hash == row.content_hash and not row.unloaded,
     }
 

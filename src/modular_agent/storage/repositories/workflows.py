@@ -14,6 +14,7 @@ from modular_agent.storage.sql import column_list
 
 __all__ = [
     "NewVersion",
+    "VersionHead",
     "VersionRow",
     "WorkflowPage",
     "WorkflowRepository",
@@ -62,6 +63,16 @@ class VersionRow:
         """The row of SQL values in the order of the table's columns."""
         content_hash, workflow_id, config_path, version, bundle, created_at = values
         return cls(content_hash, workflow_id, config_path, version, orjson.loads(bundle), created_at)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionHead:
+    """A content of a workflow without its texts."""
+
+    content_hash: str
+    config_path: str
+    version: str
+    created_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,3 +199,12 @@ class WorkflowRepository:
             (workflow_id,),
         )
         return [VersionRow.of(row) for row in rows]
+
+    async def version_heads(self, workflow_id: str) -> list[VersionHead]:
+        """Every content of a workflow without its texts, newest first."""
+        rows = await self._readers.query(
+            "SELECT content_hash, config_path, version, created_at FROM workflow_versions WHERE workflow_id = ?"
+            " ORDER BY created_at DESC, rowid DESC",
+            (workflow_id,),
+        )
+        return [VersionHead(*row) for row in rows]

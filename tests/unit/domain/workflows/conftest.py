@@ -67,3 +67,9 @@ def opening(root: Path, tmp_path: Path) -> Opening:
             yield runtime
 
     return open_parts
+
+
+@pytest.fixture
+async def runtime(opening: Opening) -> AsyncIterator[Runtime]:
+    async with opening() as opened:
+        yield opened

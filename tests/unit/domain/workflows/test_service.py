@@ -17,6 +17,7 @@ from modular_agent.domain.workflows import (
 )
 from modular_agent.engine.spec.source import MAX_FILE_BYTES
 from modular_agent.kit.pagination import InvalidCursor, PageRequest
+from modular_agent.runtime import Runtime, open_runtime
 
 BAD = """\
 schema: modular-agent/v1
@@ -38,6 +39,17 @@ async def test_every_fault_of_a_text_is_told_with_its_place(opening: Any) -> Non
         places = {(fault.path, fault.file, fault.line) for fault in checked.faults}
         assert places == {("nodes.think.model", "workflows/a.yaml", 5), ("edges[1].to", "workflows/a.yaml", 8)}
         assert {fault.suggestion for fault in checked.faults} >= {"main"}
+
+
+@pytest.mark.parametrize("path", ["workflows/a.yaml", "./workflows//a.yaml", "configs/workflows/a.yaml"])
+async def test_a_text_is_checked_in_place_of_the_file_that_is_there(opening: Any, write: Any, path: str) -> None:
+    write("workflows/a.yaml", text=GOOD)
+    async with opening() as runtime:
+        checked = await runtime.workflows.check_text(BAD, config_path=path)
+        assert {fault.file for fault in checked.faults} == {"workflows/a.yaml"}
+        stored = (await runtime.workflows.get("a"))["content_hash"]
+        same = await runtime.workflows.check_text(GOOD, config_path=path)
+        assert same.loaded.content_hash == stored
 
 
 async def test_checking_stores_nothing(opening: Any) -> None:
@@ -77,10 +89,9 @@ async def test_the_faults_of_a_document_have_no_lines(opening: Any) -> None:
         max_size=4,
     )
 )
-async def test_no_document_breaks_the_check(opening: Any, document: dict[str, Any]) -> None:
-    async with opening() as runtime:
-        checked = await runtime.workflows.check_document({"schema": "modular-agent/v1", **document})
-        assert checked.faults
+async def test_no_document_breaks_the_check(runtime: Runtime, document: dict[str, Any]) -> None:
+    checked = await runtime.workflows.check_document({"schema": "modular-agent/v1", **document})
+    assert checked.faults
 
 
 async def test_a_file_is_checked_in_place(opening: Any, write: Any) -> None:
@@ -174,8 +185,6 @@ async def test_a_version_whose_variable_is_gone_is_listed_and_told(opening: Any,
     write("workflows/a.yaml", text=GOOD.replace("model: m}", 'model: "${env.WORD}"}'))
     async with opening() as runtime:
         stored = (await runtime.workflows.get("a"))["content_hash"]
-    from modular_agent.runtime import open_runtime
-
     async with open_runtime(runtime.settings, environment={}) as poorer, poorer.workflows:
         page = await poorer.workflows.page(PageRequest())
         assert [(each["name"], each["content_hash"], each["version"]) for each in page.items] == [("a", stored, None)]
