@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Literal, TypeAlias
 
-__all__ = ["AgentError", "Fault", "IllegalTransition", "InvalidInput", "Kind", "Language"]
+__all__ = [
+    "AgentError",
+    "CursorInvalid",
+    "Fault",
+    "IllegalTransition",
+    "InvalidInput",
+    "Kind",
+    "Language",
+    "ServerStopping",
+]
 
 Language: TypeAlias = Literal["en", "zh"]
 
@@ -105,3 +114,21 @@ class IllegalTransition(AgentError):
     kind = Kind.CONFLICT
     english = "A {noun} that is {status} cannot become {target}."
     chinese = "状态为 {status} 的{noun}不能变为 {target}。"
+
+
+class CursorInvalid(AgentError):
+    """A list's cursor that was mangled, or given out for another list or order."""
+
+    code = "invalid_cursor"
+    kind = Kind.MALFORMED
+    english = "The cursor cannot be used: take it unchanged from the former answer to the same list and order."
+    chinese = "游标无法使用：请原样使用同一列表、同一排序的上一次响应中的值。"
+
+
+class ServerStopping(AgentError):
+    """New work while the server ends what it has; another process, or this one after its restart, takes it."""
+
+    code = "server_stopping"
+    kind = Kind.UNAVAILABLE
+    english = "The server is stopping and takes no new work."
+    chinese = "服务器正在停止，不接受新的任务。"

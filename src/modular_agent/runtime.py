@@ -109,7 +109,14 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
         ),
         history=HistoryService(database),
         sessions=SessionsService(
-            database, catalog=catalog, runs=runs, control=control, saver=saver, hub=hub, clock=clock
+            database,
+            catalog=catalog,
+            runs=runs,
+            control=control,
+            saver=saver,
+            hub=hub,
+            clock=clock,
+            files=storage.files,
         ),
         runs=runs,
         control=control,
@@ -174,7 +181,7 @@ async def _supervisor(
         clock=clock,
         prices=PriceBook(),
         publish_delta=hub.delta,
-        files=settings.storage.data_path / "files",
+        files=settings.storage.files,
     )
     runs = settings.runs
     return await stack.enter_async_context(

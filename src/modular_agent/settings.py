@@ -190,6 +190,11 @@ class StorageSettings(_Group):
     )
 
     @property
+    def files(self) -> Path:
+        """The folder below which each session keeps large tool results."""
+        return self.data_path / "files"
+
+    @property
     def url(self) -> str:
         """The database's URL; may hold a password."""
         if self.database_url is not None:

@@ -1,7 +1,7 @@
 """The whole product on a real socket, in the test's event loop: `async with LiveServer(path) as server`.
 
-`server.configure({...})` writes files below the configs root; `server.client` is an HTTP client; `server.runtime` are the
-parts behind it, for what a client cannot see.
+`server.configure({...})` writes files below the configs root; `server.client` is an HTTP client; `server.runtime` are
+the parts behind it, for what a client cannot see.
 """
 
 import asyncio
@@ -80,16 +80,16 @@ class Events:
                     return found
         return found
 
-    async def until(self, type: str, *, timeout: float = 10.0, **data: Any) -> list[Event]:
+    async def until(self, kind: str, *, timeout: float = 10.0, **data: Any) -> list[Event]:
         """The events up to the first of a type whose record has these fields."""
         found: list[Event] = []
         async with asyncio.timeout(timeout):
             async for event in self:
                 found.append(event)
                 inner = event.data["data"]
-                if event.type == type and all(inner.get(key) == value for key, value in data.items()):
+                if event.type == kind and all(inner.get(key) == value for key, value in data.items()):
                     return found
-        raise AssertionError(f"the stream ended without {type} {data}: {[each.type for each in found]}")
+        raise AssertionError(f"the stream ended without {kind} {data}: {[each.type for each in found]}")
 
 
 class Socket:
@@ -99,8 +99,8 @@ class Socket:
         self.connection = connection
         self.seen: list[dict[str, Any]] = []
 
-    async def send(self, type: str, **fields: Any) -> None:
-        await self.connection.send(orjson.dumps({"type": type, **fields}).decode())
+    async def send(self, kind: str, **fields: Any) -> None:
+        await self.connection.send(orjson.dumps({"type": kind, **fields}).decode())
 
     async def receive(self, *, timeout: float = 10.0) -> dict[str, Any]:
         async with asyncio.timeout(timeout):
@@ -116,9 +116,9 @@ class Socket:
                 if message["type"] in types and all(message.get(key) == value for key, value in fields.items()):
                     return message
 
-    async def ask(self, type: str, **fields: Any) -> dict[str, Any]:
+    async def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
         """Sends a message and waits for what answers it."""
-        await self.send(type, id="ask", **fields)
+        await self.send(kind, id="ask", **fields)
         async with asyncio.timeout(10):
             while (message := await self.receive()).get("id") != "ask":
                 pass

@@ -18,7 +18,7 @@ from modular_agent.api.language import language_of
 from modular_agent.api.problem import MEDIA_TYPE, fault_json, problem_type
 from modular_agent.api.responses import JsonResponse
 from modular_agent.api.validation import request_faults
-from modular_agent.errors import AgentError, Fault, Kind
+from modular_agent.errors import AgentError, CursorInvalid, Fault, Kind
 from modular_agent.kit.pagination import InvalidCursor
 
 __all__ = [
@@ -31,10 +31,8 @@ __all__ = [
     "JsonTooDeep",
     "MethodNotAllowed",
     "NotReady",
-    "PageCursorInvalid",
     "RequestRefused",
     "RouteUnknown",
-    "ServerStopping",
     "TooManyRequests",
     "install_errors",
     "problem_response",
@@ -143,15 +141,6 @@ class BodyTooLarge(AgentError):
     chinese = "请求体超过 {limit} 字节。"
 
 
-class PageCursorInvalid(AgentError):
-    """A list's cursor that was mangled, or given out for another list or order."""
-
-    code = "invalid_cursor"
-    kind = Kind.MALFORMED
-    english = "The cursor cannot be used: take it unchanged from the former answer to the same list and order."
-    chinese = "游标无法使用：请原样使用同一列表、同一排序的上一次响应中的值。"
-
-
 class ForeignHost(AgentError):
     """A request for a name that is not this server's, as DNS rebinding makes them."""
 
@@ -168,15 +157,6 @@ class ForeignOrigin(AgentError):
     kind = Kind.FORBIDDEN
     english = "Pages of {origin} may not use this server; to allow them, add the origin to CORS_ORIGINS."
     chinese = "不允许来自 {origin} 的页面访问本服务器；如需允许，请将该来源加入 CORS_ORIGINS。"
-
-
-class ServerStopping(AgentError):
-    """New work while the server ends what it has; another process, or this one after its restart, takes it."""
-
-    code = "server_stopping"
-    kind = Kind.UNAVAILABLE
-    english = "The server is stopping and takes no new work."
-    chinese = "服务器正在停止，不接受新的任务。"
 
 
 class NotReady(AgentError):
@@ -302,7 +282,7 @@ class ErrorHandlers:
 
     async def bad_cursor(self, connection: HTTPConnection, error: Exception) -> Response | None:
         """Of a list's cursor that cannot be decoded."""
-        return await self._answer(connection, PageCursorInvalid())
+        return await self._answer(connection, CursorInvalid())
 
     async def unexpected(self, connection: HTTPConnection, error: Exception) -> Response | None:
         """Of everything else: logged with its trace, told without."""

@@ -319,6 +319,10 @@ class Saver(BaseCheckpointSaver[int]):
             return plain, [(channel, value) for _, channel, value in written]
         return {**plain, **start}, []  # the input was taken, nothing has run yet
 
+    async def has_checkpoint(self, session: SessionRef, checkpoint_id: str) -> bool:
+        """Whether the session has that checkpoint."""
+        return await self._store.checkpoint(session, "", checkpoint_id) is not None
+
     async def pending_interrupts(self, session: SessionRef) -> frozenset[str]:
         """The ids of the interrupts that the session's newest state waits for."""
         found = await self._store.checkpoint(session, "", None)

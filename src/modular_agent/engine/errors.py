@@ -20,13 +20,12 @@ __all__ = [
 ]
 
 
-class AgentConfigInvalid(AgentError):
-    """A session's `agent_config` has a key that means nothing."""
+class AgentConfigInvalid(InvalidInput):
+    """A session's `agent_config` has a key that means nothing, or a value that cannot be used."""
 
     code = "agent_config_invalid"
-    kind = Kind.INVALID
-    english = "agent_config has no key {key}. Known are: {known}."
-    chinese = "agent_config 没有键 {key}。可用的键：{known}。"
+    english = "agent_config cannot be used ({count} fault(s))."
+    chinese = "agent_config 无法使用（{count} 处错误）。"
 
 
 class CheckpointThreadUnknown(AgentError):

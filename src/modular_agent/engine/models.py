@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Final
 
 from modular_agent.engine.errors import AgentConfigInvalid
@@ -12,6 +13,7 @@ from modular_agent.engine.providers.registry import ModelFactory, ModelSettings
 from modular_agent.engine.providers.resilience import RetryPolicy
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.model import ModelSpec
+from modular_agent.errors import Fault
 
 __all__ = ["OVERRIDES", "ModelDirectory", "check_overrides", "request_parameters"]
 
@@ -20,10 +22,36 @@ OVERRIDES: Final = frozenset({"model", "prompt", "limits", "parameters", *_PARAM
 
 
 def check_overrides(overrides: Mapping[str, Any]) -> None:
-    """Raises `AgentConfigInvalid` for a key of `agent_config` that means nothing."""
-    for key in overrides:
+    """Raises `AgentConfigInvalid` for every key of `agent_config` that means nothing, or whose value cannot be used."""
+    faults: list[Fault] = []
+    for key, value in overrides.items():
+        path = f"agent_config.{key}"
         if key not in OVERRIDES:
-            raise AgentConfigInvalid(key=key, known=", ".join(sorted(OVERRIDES)))
+            likely = get_close_matches(key, OVERRIDES, n=1)
+            message = f"there is no key {key!r}; known are {', '.join(sorted(OVERRIDES))}"
+            faults.append(
+                Fault(code="unknown_key", message=message, path=path, suggestion=likely[0] if likely else None)
+            )
+        elif (wanted := _wanted(key, value)) is not None:
+            faults.append(Fault(code="override_value", message=f"must be {wanted}", path=path))
+    if faults:
+        raise AgentConfigInvalid(faults)
+
+
+def _wanted(key: str, value: Any) -> str | None:
+    """What the value of an override should be; None when it is that, or null (the workflow's own)."""
+    number: float | None = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    kinds: Mapping[str, tuple[bool, str]] = {
+        "model": (isinstance(value, str) and bool(value.strip()), "the name of a model"),
+        "prompt": (isinstance(value, str), "text"),
+        "temperature": (number is not None and number >= 0, "a number from 0 on"),
+        "top_p": (number is not None and 0 <= number <= 1, "a number from 0 to 1"),
+        "max_tokens": (type(value) is int and value >= 1, "a whole number from 1 on"),
+        "parameters": (isinstance(value, Mapping), "an object"),
+        "limits": (isinstance(value, Mapping), "an object"),
+    }
+    fits, wanted = kinds[key]
+    return None if value is None or fits else wanted
 
 
 def request_parameters(node: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

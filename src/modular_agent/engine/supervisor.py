@@ -19,7 +19,7 @@ from modular_agent.engine.errors import QueueFull, RunNotHere
 from modular_agent.engine.run import Outcome, Run, RunServices, Ticket
 from modular_agent.engine.store import Facts, RunChange, RunKey
 from modular_agent.engine.threads import WatchedThreads
-from modular_agent.errors import AgentError, Kind
+from modular_agent.errors import AgentError, Kind, ServerStopping
 from modular_agent.events import Record, RecordType
 from modular_agent.kit.clock import MICROSECONDS
 from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus
@@ -106,12 +106,14 @@ class Supervisor:
     def admit(self) -> Admission:
         """Takes a place for a run that is about to be stored; give it to `start` or back with `release`.
 
-        Raises `QueueFull`.
+        Raises `QueueFull`, `ServerStopping`.
         """
-        if self._places > 0 and not self._draining:
+        if self._draining:
+            raise ServerStopping(retry_after=QUEUE_RETRY_AFTER)
+        if self._places > 0:
             self._places -= 1
             return Admission.START
-        if len(self._waiting) + self._reserved_queue >= self._max_queued or self._draining:
+        if len(self._waiting) + self._reserved_queue >= self._max_queued:
             raise QueueFull(retry_after=QUEUE_RETRY_AFTER, queued=len(self._waiting), maximum=self._max_queued)
         self._reserved_queue += 1
         return Admission.QUEUE

@@ -2,7 +2,6 @@
 
     AgentError
     ├── LogUnavailable          the log did not answer in time
-    ├── HubClosed               the server is shutting down
     ├── MessageRefused          a client's message that cannot be carried out; keeps its `id`
     │   ├── InvalidMessage      it does not have the declared shape (with `faults`)
     │   └── UnknownMessageType  its `type` is none of the protocol's
@@ -21,7 +20,6 @@ from modular_agent.errors import AgentError, Fault, Kind
 
 __all__ = [
     "Disconnected",
-    "HubClosed",
     "InvalidMessage",
     "LogUnavailable",
     "MessageRefused",
@@ -45,15 +43,6 @@ class LogUnavailable(AgentError):
     kind = Kind.UNAVAILABLE
     english = "The log of session {session_id} could not be read in time; subscribe again from the last seq received."
     chinese = "未能及时读取会话 {session_id} 的日志；请从最后收到的 seq 重新订阅。"
-
-
-class HubClosed(AgentError):
-    """The server is shutting down and takes no subscriber any more."""
-
-    code = "shutting_down"
-    kind = Kind.UNAVAILABLE
-    english = "The server is shutting down."
-    chinese = "服务器正在关闭。"
 
 
 class MessageRefused(AgentError):

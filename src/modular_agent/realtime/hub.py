@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
+from modular_agent.errors import ServerStopping
 from modular_agent.events import CommittedRecord, Delta, SessionRef
 from modular_agent.kit.clock import Clock
-from modular_agent.realtime.errors import HubClosed, LogUnavailable
+from modular_agent.realtime.errors import LogUnavailable
 from modular_agent.realtime.event import SESSION_DELETED, Event
 from modular_agent.realtime.live import LiveFeeds, LiveSubscription
 from modular_agent.realtime.partials import Partials, delta_event
@@ -140,10 +141,10 @@ class Hub:
         """A reader of a session from `after_seq` on (None: from now on; 0: everything).
 
         `types` are envelope types, None for all. `generation` is that of the log in which the cursor was made, if
-        known. Close it, or use it with `async with`. Raises `HubClosed`.
+        known. Close it, or use it with `async with`. Raises `ServerStopping`.
         """
         if self._closed:
-            raise HubClosed
+            raise ServerStopping
         topic = self._topic(session)
         topic.subscribers += 1
         self._idle.pop(session.n, None)
@@ -165,12 +166,12 @@ class Hub:
         types: Collection[str] | None = None,
         on_wake: Callable[[], None] | None = None,
     ) -> LiveSubscription:
-        """A reader of all sessions of a tenant from now on, without replay. Raises `HubClosed`.
+        """A reader of all sessions of a tenant from now on, without replay. Raises `ServerStopping`.
 
         `types` None means all but `message_delta` and `performance_metrics`, which must be named.
         """
         if self._closed:
-            raise HubClosed
+            raise ServerStopping
         return self.live.subscribe(tenant, types=types, on_wake=on_wake)
 
     def end_run(self, session: SessionRef, run_id: str) -> None:

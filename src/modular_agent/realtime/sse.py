@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from modular_agent.errors import AgentError, Fault, InvalidInput
+from modular_agent.errors import AgentError, CursorInvalid
 from modular_agent.kit.clock import Clock
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus
 from modular_agent.realtime.event import LOG_RESET, Event
@@ -39,11 +39,10 @@ class Cursor(NamedTuple):
 
 
 def parse_last_event_id(text: str) -> Cursor:
-    """The cursor in a `Last-Event-ID`: `12`, or `12.1` with the generation. Raises `InvalidInput`."""
+    """The cursor in a `Last-Event-ID`: `12`, or `12.1` with the generation. Raises `CursorInvalid`."""
     found = ID.fullmatch(text.strip())
     if found is None:
-        fault = Fault(code="invalid_cursor", message="must be the id of an event of this stream", path="Last-Event-ID")
-        raise InvalidInput([fault])
+        raise CursorInvalid
     return Cursor(int(found[1]), int(found[2] or 0))
 
 

@@ -8,7 +8,6 @@ AgentError
 ├── RunUnknown / RunAlreadyActive / SessionBusy
 ├── RequestRepeated / IdempotencyKeyReused
 ├── InterruptClosed / InterruptUnknown
-├── CursorInvalid          a page's cursor is not one of ours
 ├── StorageBusy / StorageFull / StorageFailed / StorageClosed
 ├── DatabaseUnsupported / DatabaseForeign / DatabaseTooNew
 └── DataPathInUse          another process owns the data path
@@ -21,7 +20,6 @@ from modular_agent.errors import AgentError, Kind
 
 __all__ = [
     "ConstraintViolated",
-    "CursorInvalid",
     "DataPathInUse",
     "DatabaseForeign",
     "DatabaseTooNew",
@@ -179,15 +177,6 @@ class InterruptClosed(AgentError):
     def __init__(self, *, interrupt_id: str, status: str) -> None:
         super().__init__(interrupt_id=interrupt_id, status=status)
         self.status = status
-
-
-class CursorInvalid(AgentError):
-    """A page's cursor is not one that this server gave for this order."""
-
-    code = "cursor_invalid"
-    kind = Kind.INVALID
-    english = "The cursor does not belong to this list and order."
-    chinese = "该游标不属于此列表或排序方式。"
 
 
 class StorageBusy(AgentError):

@@ -4,8 +4,12 @@ First the session is marked and is not found any more; then its rows go, in piec
 milliseconds each; then its files; its own row last. Whoever finds a marked session goes on from there.
 """
 
+import asyncio
+import contextlib
+import shutil
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from modular_agent.events import SessionRef
@@ -22,13 +26,22 @@ PIECE: Final = 500  # rows
 
 
 class SessionRemoval:
-    """Deletes sessions."""
+    """Deletes sessions. Each session's folder below `files`, if there is one, goes with it."""
 
-    def __init__(self, *, writer: Writer, mirror: Mirror, sessions: SessionRepository, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        writer: Writer,
+        mirror: Mirror,
+        sessions: SessionRepository,
+        clock: Clock,
+        files: Path | None = None,
+    ) -> None:
         self._writer = writer
         self._mirror = mirror
         self._sessions = sessions
         self._clock = clock
+        self._files = files
 
     async def delete(self, session: SessionRef) -> None:
         """Deletes the session; done before, it does nothing. Raises `SessionBusy` while a run is active.
@@ -57,7 +70,14 @@ class SessionRemoval:
             while (await self._writer.commit(UnitOfWork(then=step))).result == PIECE:
                 pass
         await self._mirror.remove(session.session_id)
+        if self._files is not None:
+            await asyncio.to_thread(_remove_folder, self._files / session.session_id)
         await self._writer.commit(UnitOfWork(then=_delete_session(session.n), forgets={session.n}))
+
+
+def _remove_folder(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def _delete_piece(table: str, keys: str, n: int) -> Callable[[sqlite3.Connection], int]:

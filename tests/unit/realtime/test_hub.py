@@ -5,9 +5,10 @@ import asyncio
 import orjson
 import pytest
 
+from modular_agent.errors import ServerStopping
 from modular_agent.events import RecordType, SessionRef
 from modular_agent.kit.clock import SystemClock
-from modular_agent.realtime.errors import HubClosed, LogUnavailable
+from modular_agent.realtime.errors import LogUnavailable
 from modular_agent.realtime.event import Event
 from modular_agent.realtime.hub import Hub, HubLimits
 from modular_agent.realtime.ports import Head
@@ -195,7 +196,7 @@ async def test_closing_the_hub_ends_waiting_readers(log: MemoryLog) -> None:
         await asyncio.sleep(0.01)
     assert await asyncio.gather(*readers) == [[], []]
     assert subscription.ending is Ending.CLOSED
-    with pytest.raises(HubClosed):
+    with pytest.raises(ServerStopping):
         hub.subscribe(session, after_seq=0)
 
 

@@ -5,7 +5,7 @@ import asyncio
 import orjson
 import pytest
 
-from modular_agent.errors import InvalidInput
+from modular_agent.errors import CursorInvalid
 from modular_agent.events import RecordType, SessionRef
 from modular_agent.kit.clock import SystemClock
 from modular_agent.realtime import sse
@@ -135,5 +135,5 @@ def test_last_event_ids_are_understood(text: str, cursor: tuple[int, int]) -> No
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.", "1.x", "1.2.3", "٣", "1" * 60])
 def test_what_is_no_id_of_ours_is_refused(text: str) -> None:
-    with pytest.raises(InvalidInput):
+    with pytest.raises(CursorInvalid):
         sse.parse_last_event_id(text)

@@ -4,7 +4,8 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from modular_agent.api.errors import ServerStopping, problem_response
+from modular_agent.api.errors import problem_response
+from modular_agent.errors import ServerStopping
 
 __all__ = ["Drain", "Gate"]
 

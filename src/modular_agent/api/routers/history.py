@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BeforeValidator
 
 from modular_agent.api.dependencies import HistoryDep, SessionId
-from modular_agent.api.errors import PageCursorInvalid
 from modular_agent.api.openapi import problems
 from modular_agent.api.requests import JsonRoute
 from modular_agent.api.responses import JsonResponse, dump
@@ -21,12 +20,13 @@ from modular_agent.domain.history import (
     SessionUnknown,
     TimeRangeReversed,
 )
+from modular_agent.errors import CursorInvalid
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/history", tags=["history"], route_class=JsonRoute)
 
-_PROBLEMS = problems(SessionUnknown, TimeRangeReversed, PageCursorInvalid)
+_PROBLEMS = problems(SessionUnknown, TimeRangeReversed, CursorInvalid)
 
 
 def _split(value: object) -> object:

@@ -20,8 +20,8 @@ from modular_agent.api.schemas.sessions import (
 )
 from modular_agent.domain.runs import AgentConfigInvalid, LimitsInvalid, StateInvalid
 from modular_agent.domain.sessions import (
+    CheckpointUnknown,
     CreateRequest,
-    CursorInvalid,
     IdempotencyKeyReused,
     SessionChange,
     SessionFilter,
@@ -32,6 +32,7 @@ from modular_agent.domain.sessions import (
     session_view,
 )
 from modular_agent.domain.workflows import PathOutsideRoot, WorkflowInvalid, WorkflowUnknown
+from modular_agent.errors import CursorInvalid
 
 __all__ = ["create_request", "fingerprint", "router"]
 
@@ -165,7 +166,7 @@ async def get_history(
     "/{session_id}/state",
     summary="Read the state",
     response_model=StateAnswer,
-    responses=problems(SessionUnknown),
+    responses=problems(SessionUnknown, CheckpointUnknown),
 )
 async def get_state(
     session: SessionDep,

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Query, Request
 
 from modular_agent.api.dependencies import WorkflowsDep
-from modular_agent.api.errors import PageCursorInvalid
 from modular_agent.api.language import language_of
 from modular_agent.api.openapi import problems
 from modular_agent.api.problem import fault_json
@@ -36,7 +35,7 @@ from modular_agent.domain.workflows import (
     WorkflowUnknown,
     WorkflowVersionUnknown,
 )
-from modular_agent.errors import Fault, Language
+from modular_agent.errors import CursorInvalid, Fault, Language
 from modular_agent.kit.clock import rfc3339
 from modular_agent.kit.pagination import PageRequest
 
@@ -52,7 +51,7 @@ ConfigPath = Annotated[
 ]
 
 
-@router.get("/", summary="List workflows", response_model=WorkflowList, responses=problems(PageCursorInvalid))
+@router.get("/", summary="List workflows", response_model=WorkflowList, responses=problems(CursorInvalid))
 async def list_workflows(
     request: Request,
     workflows: WorkflowsDep,

@@ -1,5 +1,6 @@
 """Control of runs: pause, resume, step, stop, retry, answers. What it says has happened, has happened."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -192,7 +193,8 @@ class RunControl:
         """Stops the session's run, if it has one."""
         run = await self._runs.rows.active(session.ref)
         if run is not None and run.status not in ENDED_RUN_STATUSES:
-            await self.stop(session, by=by)
+            with contextlib.suppress(NoActiveRun):  # it has just ended
+                await self.stop(session, by=by)
 
 
 def control_record(run: RunRow, action: str, by: str, **more: Any) -> Record:

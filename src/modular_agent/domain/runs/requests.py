@@ -1,17 +1,20 @@
 """What starts a run, checked and turned into what the graph starts with."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
 from modular_agent.domain.runs.errors import LimitsInvalid
+from modular_agent.engine.errors import StateInvalid
 from modular_agent.engine.models import check_overrides
 from modular_agent.engine.spec.model import LimitsSpec
 from modular_agent.errors import Fault
 
-__all__ = ["StartRequest", "check_agent_config", "check_limits"]
+__all__ = ["StartRequest", "check_agent_config", "check_limits", "check_messages", "content_faults"]
+
+ROLES: Final = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,49 @@ def check_limits(limits: Mapping[str, Any], *, path: str = "limits") -> None:
             for detail in error.errors()
         ]
         raise LimitsInvalid(faults) from error
+
+
+def check_messages(messages: Any, *, path: str) -> None:
+    """Raises `StateInvalid` with every fault, unless these are messages: text, one `{role, content}`, or a list."""
+    items = cast("list[Any]", messages) if isinstance(messages, list) else [messages]
+    faults: list[Fault] = []
+    for number, item in enumerate(items):
+        place = f"{path}.{number}" if isinstance(messages, list) else path
+        faults += [Fault(code="message_shape", message=text, path=at) for at, text in _message_faults(item, place)]
+    if faults:
+        raise StateInvalid(faults)
+
+
+def _message_faults(item: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Where and why a message cannot be used."""
+    if isinstance(item, str):
+        return
+    if not isinstance(item, dict):
+        yield path, "a message is text, or an object with role and content"
+        return
+    message = cast("dict[str, Any]", item)
+    if message.get("role") not in ROLES:
+        yield f"{path}.role", f"must be one of {', '.join(ROLES)}"
+    yield from content_faults(message.get("content"), f"{path}.content")
+    calls = message.get("tool_calls")
+    if calls is not None and not isinstance(calls, list):
+        yield f"{path}.tool_calls", "must be a list"
+
+
+def content_faults(content: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Where and why the content of a message cannot be used: it is text, null, or a list of parts with a `type`."""
+    if content is None or isinstance(content, str):
+        return
+    if not isinstance(content, list):
+        yield path, "must be text or a list of content parts"
+        return
+    for number, part in enumerate(cast("list[Any]", content)):
+        fields = cast("dict[str, Any]", part) if isinstance(part, dict) else {}
+        kind = fields.get("type")
+        if not isinstance(kind, str) or not kind:
+            yield f"{path}.{number}", "a content part is an object with a type"
+        elif kind == "text" and not isinstance(fields.get("text"), str):
+            yield f"{path}.{number}.text", "must be text"
 
 
 def check_agent_config(config: Mapping[str, Any]) -> None:

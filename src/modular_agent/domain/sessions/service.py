@@ -1,7 +1,5 @@
 """Sessions: made, found, listed, changed and deleted."""
 
-import asyncio
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any, Final
 from modular_agent.domain.runs.control import RunControl
 from modular_agent.domain.runs.requests import check_agent_config, check_messages
 from modular_agent.domain.runs.service import RunsService
-from modular_agent.domain.sessions.errors import StatusNotSettable, WorkflowMissing
+from modular_agent.domain.sessions.errors import CheckpointUnknown, StatusNotSettable, WorkflowMissing
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.nodes.conversation import tool_results
@@ -77,11 +75,12 @@ class SessionsService:
         self._writer = database.writer
         self._rows = SessionRepository(database.readers)
         self._lists = SessionLists(database.readers)
-        self._removal = SessionRemoval(writer=database.writer, mirror=database.mirror, sessions=self._rows, clock=clock)
+        self._removal = SessionRemoval(
+            writer=database.writer, mirror=database.mirror, sessions=self._rows, clock=clock, files=files
+        )
         self._checkpoints = CheckpointRepository(database.readers)
         self._calls = LlmCallRepository(database.readers)
         self._keys = IdempotencyRepository(database.readers)
-        self._files = files
         self._runs = runs
         self._catalog = catalog
         self._control = control
@@ -189,8 +188,10 @@ class SessionsService:
             raise StatusNotSettable(status=status)
 
     async def state(self, session: SessionRow, *, checkpoint_id: str | None = None) -> dict[str, Any]:
-        """The session's state as it stands, or as it was at a checkpoint."""
+        """The session's state as it stands, or as it was at a checkpoint. Raises `CheckpointUnknown`."""
         workflow = await self._catalog.workflow(session.workflow_version)
+        if checkpoint_id is not None and not await self._saver.has_checkpoint(session.ref, checkpoint_id):
+            raise CheckpointUnknown(checkpoint_id=checkpoint_id)
         state = await workflow.state(self._saver, session.ref, checkpoint_id=checkpoint_id)
         page = await self._runs.rows.page(session.ref, limit=1)
         run = page.runs[0] if page.runs else None
@@ -233,7 +234,6 @@ class SessionsService:
         await self._control.end_for_deletion(session, by=by)
         self._saver.forget(session.ref)
         await self._removal.delete(session.ref)
-        await asyncio.to_thread(shutil.rmtree, self._files / session.session_id, ignore_errors=True)
         self._hub.session_deleted(session.ref, tenant=session.tenant)
 
     async def finish_deletions(self) -> int:

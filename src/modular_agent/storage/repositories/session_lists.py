@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 
-from modular_agent.storage.errors import CursorInvalid
+from modular_agent.errors import CursorInvalid
 from modular_agent.storage.models import sessions
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.repositories.searching import like_pattern
@@ -19,6 +19,7 @@ __all__ = ["SessionFilter", "SessionLists", "SessionPage", "SortKey"]
 
 SortKey: TypeAlias = Literal["created_at", "updated_at", "status", "session_id", "cost", "tokens"]
 
+MAX_INTEGER: Final = 2**63 - 1  # SQLite's
 _COLUMNS: Final = column_list(sessions)
 _SORTS: Final[dict[str, str]] = {
     "created_at": "created_at",
@@ -162,6 +163,9 @@ def _decode(cursor: str, *, sort_by: str, descending: bool) -> tuple[Any, int]:
         known_sort, known_order, value, n = kept
     except (ValueError, TypeError, binascii.Error):
         raise CursorInvalid from None
-    if (known_sort, known_order) != (sort_by, descending) or not isinstance(n, int) or isinstance(value, (list, dict)):
+    kind = str if sort_by in {"status", "session_id"} else int
+    if (known_sort, known_order) != (sort_by, descending) or type(n) is not int or type(value) is not kind:
+        raise CursorInvalid
+    if n > MAX_INTEGER or (isinstance(value, int) and value > MAX_INTEGER):
         raise CursorInvalid
     return value, n

@@ -2,7 +2,8 @@ import asyncio
 
 import pytest
 
-from modular_agent.storage.errors import CursorInvalid, SessionBusy, SessionIdTaken, SessionUnknown
+from modular_agent.errors import CursorInvalid
+from modular_agent.storage.errors import SessionBusy, SessionIdTaken, SessionUnknown
 from modular_agent.storage.repositories.session_lists import SessionFilter, SessionLists
 from modular_agent.storage.repositories.sessions import (
     NewSession,
