@@ -15,7 +15,7 @@ __all__ = ["LogCursor", "LogCursors", "month_of"]
 LOADED: Final = 10_000  # sessions remembered
 
 _SESSIONS: Final = (
-    "SELECT json_group_array(json_array(s.n, s.session_id, s.last_seq, s.last_ts, f.month, f.length)) FROM sessions s"
+    "SELECT json_group_array(json_array(s.n, s.session_id, s.tenant, s.last_seq, s.last_ts, f.month, f.length)) FROM sessions s"
     " LEFT JOIN log_files f ON f.session_n = s.n"
     " AND f.month = (SELECT max(month) FROM log_files WHERE session_n = s.n)"
     " WHERE s.n IN (SELECT value FROM json_each(?)) AND s.deleted_at IS NULL"
@@ -33,13 +33,14 @@ class LogCursor:
     """The end of one session's log. `ts` is in µs, `length` in bytes of the file of `month`."""
 
     session_id: str
+    tenant: str
     seq: int
     ts: int
     month: int
     length: int
 
     def copy(self) -> "LogCursor":
-        return LogCursor(self.session_id, self.seq, self.ts, self.month, self.length)
+        return LogCursor(self.session_id, self.tenant, self.seq, self.ts, self.month, self.length)
 
 
 class LogCursors:
@@ -58,8 +59,8 @@ class LogCursors:
         if not missing:
             return
         (found,) = connection.execute(_SESSIONS, (orjson.dumps(missing).decode(),)).fetchone()
-        for n, session_id, seq, ts, month, length in orjson.loads(found):
-            self._cursors[n] = LogCursor(session_id, seq, ts, month or 0, length or 0)
+        for n, session_id, tenant, seq, ts, month, length in orjson.loads(found):
+            self._cursors[n] = LogCursor(session_id, tenant, seq, ts, month or 0, length or 0)
 
     def get(self, n: int) -> LogCursor | None:
         cursor = self._cursors.get(n)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Table
+from sqlalchemy import Column, ColumnElement, Table, func
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.sqlite import Insert, insert
 
-from modular_agent.storage.models.metadata import KEPT
+from modular_agent.storage.models.metadata import GREATEST, KEPT, LEAST
 from modular_agent.storage.unit_of_work import Conflict
 
 __all__ = ["InsertTexts", "column_list", "marks"]
@@ -77,6 +77,11 @@ class InsertTexts:
                 kept = {*keys, *(column.name for column in table.columns if KEPT in column.info)}
                 rest = {name: statement.excluded[name] for name in columns if name not in kept}
                 statement = statement.on_conflict_do_update(index_elements=keys, set_=rest)
+            elif conflict is Conflict.ADD:
+                statement = statement.on_conflict_do_update(
+                    index_elements=keys,
+                    set_={name: _sum(table.columns[name], statement) for name in columns if name not in keys},
+                )
             text = str(statement.compile(dialect=sqlite.dialect(paramstyle="qmark"), column_keys=columns))
             values = f"({marks(len(columns))})"
             head, separator, tail = text.partition(values)
@@ -84,3 +89,11 @@ class InsertTexts:
                 raise AssertionError(f"an INSERT without its values: {text}")
             self._parts[key] = (head, values, tail)
         return self._parts[key]
+
+
+def _sum(column: Column[Any], statement: Insert) -> ColumnElement[Any]:
+    """What is in the row and what is to be inserted, taken together."""
+    given = statement.excluded[column.name]
+    if LEAST in column.info:
+        return func.min(column, given)
+    return func.max(column, given) if GREATEST in column.info else column + given

@@ -11,7 +11,7 @@ import itertools
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 from sqlalchemy import Table
@@ -29,6 +29,7 @@ from modular_agent.storage.errors import (
 )
 from modular_agent.storage.log_cursors import LogCursor, LogCursors, month_of
 from modular_agent.storage.models import log_files, metadata, records
+from modular_agent.storage.rollups import FACT_SESSION, FACT_TIMES, Rollups
 from modular_agent.storage.sql import InsertTexts, marks
 from modular_agent.storage.unit_of_work import UNNUMBERED, Committed, Conflict, Counters, UnitOfWork
 
@@ -50,12 +51,19 @@ _SESSION_VALUES: Final = f"({marks(4 + len(COUNTERS))})"
 _EPOCHS: Final = "SELECT json_group_object(run_id, epoch) FROM runs WHERE run_id IN (SELECT value FROM json_each(?))"
 
 
+class _Fact(NamedTuple):
+    table: Table
+    tenant: str
+    row: tuple[Any, ...]  # SQL values
+
+
 @dataclass(slots=True)
 class PreparedUnit:
     """A unit with its records encoded (on the event loop, once), in the order of `unit.records`."""
 
     unit: UnitOfWork[Any]
     bodies: list[bytes]
+    facts: list[_Fact] = field(default_factory=list[_Fact])  # those inserted, as they were
 
     @property
     def special(self) -> bool:
@@ -68,7 +76,8 @@ class PreparedUnit:
         )
 
     def sessions(self) -> set[int]:
-        return {entry.session.n for entry in self.unit.records} | self.unit.counters.keys() | self.unit.forgets
+        owners = {row[FACT_SESSION] for _, row in self.unit.facts} - {None}
+        return {entry.session.n for entry in self.unit.records} | self.unit.counters.keys() | self.unit.forgets | owners
 
 
 @dataclass(slots=True)
@@ -78,6 +87,10 @@ class _SessionChange:
     seq: int = 0
     ts: int = 0
     counters: Counters = field(default_factory=Counters)
+
+
+class _FactRepeated(Exception):  # noqa: N818 - never seen outside
+    """A fact of a merged group is there already: done unit by unit, it is not counted twice."""
 
 
 class GroupTransaction:
@@ -94,6 +107,7 @@ class GroupTransaction:
         self._changes: dict[int, _SessionChange] = {}
         self._files: dict[tuple[int, int], int] = {}
         self._created: set[int] = set()
+        self._rollups = Rollups()
         self._numbered = UNNUMBERED  # the new session of the unit in progress
         self.bytes_since_checkpoint = 0
         self.groups_since_checkpoint = 0
@@ -119,6 +133,7 @@ class GroupTransaction:
     def _attempt(self, group: Sequence[PreparedUnit], *, isolated: bool) -> list[Outcome]:
         self._connection.execute("BEGIN IMMEDIATE")
         self._created.clear()
+        self._rollups.clear()
         self._now = self._clock.now_us()
         outcomes: list[Outcome] = []
         for special, run in itertools.groupby(group, key=lambda entry: isolated or entry.special):
@@ -129,6 +144,8 @@ class GroupTransaction:
             else:
                 outcomes.extend(self._run_merged(list(run)))
         self._flush_sessions()
+        for table, sums in self._rollups.rows():
+            self._execute(table, Conflict.ADD, sums)
         self._connection.execute("COMMIT")
         return outcomes
 
@@ -147,8 +164,11 @@ class GroupTransaction:
         kept = [entry for index, entry in enumerate(units) if index not in refused]
         committed = self._place_records(kept)
         self._insert_rows(kept)
+        if self._insert_facts(kept) != sum(len(entry.unit.facts) for entry in kept):
+            raise _FactRepeated
         for entry in kept:
             self._add_counters(entry.unit)
+            self._count_facts(entry)
         results = iter(committed)
         return [refused[i] if i in refused else Committed(next(results), None) for i in range(len(units))]
 
@@ -171,6 +191,7 @@ class GroupTransaction:
                 self._cursors.drop(entry.sessions())  # the session itself may be what is missing
             return _as_answer(error)
         connection.execute("RELEASE unit")
+        self._count_facts(entry)
         self._cursors.drop(unit.forgets)
         return result
 
@@ -183,6 +204,7 @@ class GroupTransaction:
         self._raise_refusal([entry], stage_sessions=True)
         placed = self._place_records([entry])[0]
         self._insert_rows([entry])
+        self._insert_facts([entry])
         self._add_counters(unit)
         self._flush_sessions()
         return Committed(placed, None if unit.then is None else unit.then(self._connection))
@@ -211,12 +233,16 @@ class GroupTransaction:
 
     def _unknown_sessions(self, units: list[PreparedUnit]) -> dict[int, Exception]:
         numbered = {entry.session.n for unit in units for entry in unit.unit.records if entry.session.n != UNNUMBERED}
-        self._cursors.load(self._connection, numbered)
+        owners = {row[FACT_SESSION] for unit in units for _, row in unit.unit.facts if row[FACT_SESSION] is not None}
+        self._cursors.load(self._connection, numbered | owners)
         refused: dict[int, Exception] = {}
         for index, entry in enumerate(units):
             for session, _ in entry.unit.records:
                 if session.n != UNNUMBERED and self._cursors.get(session.n) is None:
                     refused[index] = SessionUnknown(session_id=session.session_id)
+            for _, row in entry.unit.facts:
+                if row[FACT_SESSION] is not None and self._cursors.get(row[FACT_SESSION]) is None:
+                    refused[index] = SessionUnknown(session_id=str(row[FACT_SESSION]))
         return refused
 
     def _place_records(self, units: list[PreparedUnit]) -> list[tuple[CommittedRecord, ...]]:
@@ -283,11 +309,48 @@ class GroupTransaction:
         for table, conflict in sorted(merged, key=lambda key: self._order[key[0]]):  # what is referred to comes first
             self._execute(table, conflict, merged[table, conflict])
 
+    def _insert_facts(self, units: list[PreparedUnit]) -> int:
+        """Inserts the facts that are not there yet; how many that were.
+
+        Of several units they go in together, and those there already cannot be told from the new ones.
+        """
+        merged: dict[Table, list[tuple[Any, ...]]] = {}
+        for entry in units:
+            if entry.unit.facts:
+                entry.facts = [*self._stamped(entry.unit)]
+                for table, _, row in entry.facts:
+                    merged.setdefault(table, []).append(row)
+        if len(units) != 1:
+            return sum(self._execute(table, Conflict.IGNORE, rows) for table, rows in merged.items())
+        kept = [fact for fact in units[0].facts if self._execute(fact.table, Conflict.IGNORE, [fact.row])]
+        units[0].facts = kept
+        return len(units[0].unit.facts)
+
+    def _stamped(self, unit: UnitOfWork[Any]) -> Iterable[_Fact]:
+        """The unit's facts with their tenant and with the time that its records have in the log."""
+        logged = {entry.session.n for entry in unit.records}
+        for table, row in unit.facts:
+            cursor = None if row[FACT_SESSION] is None else self._cursors.get(row[FACT_SESSION])
+            if cursor is None:
+                yield _Fact(table, "", row)
+            elif row[FACT_SESSION] in logged:
+                place = FACT_TIMES[table]
+                yield _Fact(table, cursor.tenant, (*row[:place], cursor.ts, *row[place + 1 :]))
+            else:
+                yield _Fact(table, cursor.tenant, row)
+
+    def _count_facts(self, entry: PreparedUnit) -> None:
+        for table, tenant, row in entry.facts:
+            self._rollups.count(table, tenant, row)
+
     def _execute(
         self, table: Table, conflict: Conflict, rows: Sequence[tuple[Any, ...]], *, numbered: bool = False
-    ) -> None:
-        for text, parameters in self._inserts.statements(table, conflict, rows, numbered=numbered):
-            self._connection.execute(text, parameters)
+    ) -> int:
+        """Inserts the rows; how many were inserted or changed."""
+        return sum(
+            self._connection.execute(text, parameters).rowcount
+            for text, parameters in self._inserts.statements(table, conflict, rows, numbered=numbered)
+        )
 
     def _add_counters(self, unit: UnitOfWork[Any]) -> None:
         for n, counters in unit.counters.items():

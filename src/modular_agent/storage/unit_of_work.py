@@ -37,6 +37,7 @@ class Conflict(StrEnum):
     FAIL = "fail"
     IGNORE = "ignore"
     REPLACE = "replace"
+    ADD = "add"  # the numbers are added to those that are there
 
 
 @dataclass(slots=True)
@@ -64,7 +65,8 @@ class UnitOfWork(Generic[T]):
 
     In this order: `fences` are checked; `records` get their `seq`, `timestamp` and place; `rows` are inserted, whole
     rows in the tables' column order (values: int, str, bytes, float or None; REPLACE updates the row that is there,
-    except for its columns marked as kept);
+    except for its columns marked as kept); `facts` are rows too (of model calls and errors): they are counted in the
+    statistics of the hour that their `ts` is in, which is that of the unit's records of the same session if it has any;
     `counters` are added to sessions; then `then` runs arbitrary SQL (rare: it costs a savepoint) and its result is
     handed back. `first` is like `then`, but runs before the records and rows (it may create the session or run that
     they belong to). Both see all earlier units. Both may run twice, because a transaction in which another unit failed
@@ -78,6 +80,7 @@ class UnitOfWork(Generic[T]):
     fences: list[Fence] = field(default_factory=list[Fence])
     records: list[SessionRecord] = field(default_factory=list[SessionRecord])
     rows: dict[tuple[Table, Conflict], list[tuple[Any, ...]]] = field(default_factory=dict)  # SQL values
+    facts: list[tuple[Table, tuple[Any, ...]]] = field(default_factory=list[tuple[Table, tuple[Any, ...]]])
     counters: dict[int, Counters] = field(default_factory=dict[int, Counters])  # by session n
     first: Callable[[sqlite3.Connection], object] | None = None
     then: Callable[[sqlite3.Connection], T] | None = None
@@ -85,6 +88,9 @@ class UnitOfWork(Generic[T]):
 
     def insert(self, table: Table, row: tuple[Any, ...], *, conflict: Conflict = Conflict.FAIL) -> None:
         self.rows.setdefault((table, conflict), []).append(row)
+
+    def happened(self, table: Table, row: tuple[Any, ...]) -> None:
+        self.facts.append((table, row))
 
     def record(self, session: SessionRef, record: Record) -> None:
         self.records.append(SessionRecord(session, record))

@@ -14,14 +14,28 @@ from modular_agent.storage.models.metadata import metadata
 from modular_agent.storage.models.records import log_files, mirror, records
 from modular_agent.storage.models.runs import ACTIVE_STATUSES_SQL, run_inbox, runs
 from modular_agent.storage.models.sessions import sessions
+from modular_agent.storage.models.statistics import (
+    SUMS,
+    error_hour,
+    histogram_day,
+    reports,
+    run_hour,
+    session_hour,
+    usage_day,
+    usage_hour,
+    usage_session,
+)
 from modular_agent.storage.models.workflows import workflow_versions, workflows
 
 __all__ = [
     "ACTIVE_STATUSES_SQL",
+    "SUMS",
     "checkpoint_writes",
     "checkpoints",
     "effects",
+    "error_hour",
     "errors",
+    "histogram_day",
     "idempotency_keys",
     "interrupts",
     "llm_calls",
@@ -30,9 +44,15 @@ __all__ = [
     "metadata",
     "mirror",
     "records",
+    "reports",
+    "run_hour",
     "run_inbox",
     "runs",
+    "session_hour",
     "sessions",
+    "usage_day",
+    "usage_hour",
+    "usage_session",
     "workflow_versions",
     "workflows",
 ]

@@ -27,6 +27,7 @@ llm_calls = Table(
     Column("cost_nano", Integer),  # null: no known price
     Column("price_source", Text),
     Column("error_kind", Text),  # null: it succeeded
+    Column("served_by", Text),  # the service that prices go by, empty for the provider's own; null: not known
     Index("ix_llm_calls_session", "session_n", "ts"),
     Index("ix_llm_calls_ts", "ts"),
 )

@@ -4,9 +4,11 @@ from typing import Final
 
 from sqlalchemy import MetaData
 
-__all__ = ["KEPT", "metadata"]
+__all__ = ["GREATEST", "KEPT", "LEAST", "metadata"]
 
 KEPT: Final = "kept"  # in a column's `info`: replacing a row leaves the column as it is
+LEAST: Final = "least"  # adding to a row keeps the lesser of both values
+GREATEST: Final = "greatest"
 
 metadata = MetaData(
     naming_convention={

@@ -30,6 +30,8 @@ runs = Table(
     Column("result", Text),  # JSON
     Column("error", Text),  # JSON: {error_id, code, type, message}
     Index("ix_runs_session", "session_n", "created_at"),
+    Index("ix_runs_created", "created_at"),
+    Index("ix_runs_ended", "ended_at", sqlite_where=text("ended_at IS NOT NULL")),
     Index("ix_runs_one_active", "session_n", unique=True, sqlite_where=text(ACTIVE_STATUSES_SQL)),
     Index("ix_runs_active", "status", sqlite_where=text(ACTIVE_STATUSES_SQL)),
 )

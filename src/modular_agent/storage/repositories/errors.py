@@ -8,7 +8,7 @@ from modular_agent.events import SessionRef
 from modular_agent.storage.models import errors
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.sql import column_list
-from modular_agent.storage.unit_of_work import Conflict, UnitOfWork
+from modular_agent.storage.unit_of_work import UnitOfWork
 
 __all__ = ["ErrorPage", "ErrorRepository", "ErrorRow", "put_error"]
 
@@ -46,8 +46,8 @@ class ErrorPage:
 
 
 def put_error(unit: UnitOfWork[Any], row: ErrorRow) -> None:
-    """Adds an error to the unit."""
-    unit.insert(errors, row.values(), conflict=Conflict.IGNORE)
+    """Adds an error to the unit, and to the statistics."""
+    unit.happened(errors, row.values())
 
 
 class ErrorRepository:

@@ -7,7 +7,7 @@ from modular_agent.events import SessionRef
 from modular_agent.storage.models import llm_calls
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.sql import column_list
-from modular_agent.storage.unit_of_work import Conflict, UnitOfWork
+from modular_agent.storage.unit_of_work import UnitOfWork
 
 __all__ = ["LlmCallRepository", "LlmCallRow", "ModelUsage", "put_llm_call"]
 
@@ -24,7 +24,8 @@ class LlmCallRow:
     """One model call, in the order of the table's columns.
 
     `call_id` is the record_id of its llm_response. Tokens are inclusive totals with subsets; `cost_nano` (1e-9 USD) is
-    None when no price is known; `error_kind` is None when it succeeded. Times in µs.
+    None when no price is known; `error_kind` is None when it succeeded; `served_by` names the service that prices go by
+    (empty: the provider's own; None: not known). Times in µs.
     """
 
     call_id: str
@@ -45,6 +46,7 @@ class LlmCallRow:
     cost_nano: int | None
     price_source: str | None
     error_kind: str | None
+    served_by: str | None = None
 
     def values(self) -> tuple[Any, ...]:
         """The SQL values."""
@@ -52,7 +54,7 @@ class LlmCallRow:
             *(self.call_id, self.session_n, self.run_id, self.ts, self.workflow_id, self.node, self.provider),
             *(self.model, self.duration_us, self.first_token_us, self.prompt_tokens, self.completion_tokens),
             *(self.cached_tokens, self.cache_write_tokens, self.reasoning_tokens, self.cost_nano, self.price_source),
-            self.error_kind,
+            *(self.error_kind, self.served_by),
         )
 
 
@@ -74,8 +76,8 @@ class ModelUsage:
 
 
 def put_llm_call(unit: UnitOfWork[Any], row: LlmCallRow) -> None:
-    """Adds a model call to the unit. The session's totals are the unit's `count`."""
-    unit.insert(llm_calls, row.values(), conflict=Conflict.IGNORE)
+    """Adds a model call to the unit, and to the statistics. The session's totals are the unit's `count`."""
+    unit.happened(llm_calls, row.values())
 
 
 class LlmCallRepository:
