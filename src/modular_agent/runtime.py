@@ -68,7 +68,6 @@ async def open_runtime(
 
 async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], stack: AsyncExitStack) -> Runtime:
     from modular_agent.domain.history.service import HistoryService
-    from modular_agent.domain.history.tail import LogTail
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.interventions import Interventions
     from modular_agent.domain.runs.retention import Retention
@@ -80,16 +79,13 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
     from modular_agent.domain.sessions.service import SessionsService
     from modular_agent.domain.workflows.service import WorkflowsService
     from modular_agent.engine.checkpoints import Saver
-    from modular_agent.realtime.hub import Hub
     from modular_agent.storage.database import Database
 
     storage = settings.storage
     database = await stack.enter_async_context(
         Database.open(storage.data_path, url=storage.url, clock=clock, reader_threads=storage.readers)
     )
-    tail = LogTail(database)
-    hub = await stack.enter_async_context(Hub(tail, tenants=tail, clock=clock))
-    stack.callback(database.log.listen(hub.publish))
+    hub = await _hub(clock, stack, database)
     store = DatabaseRunStore(database, clock)
     saver = Saver(store, max_state_bytes=settings.runs.max_state_bytes)
     catalog = await _catalog(settings, clock, environ, stack, database, saver)
@@ -127,6 +123,16 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
         views=RunViews(database, store=store, supervisor=supervisor),
         supervisor=supervisor,
     )
+
+
+async def _hub(clock: Clock, stack: AsyncExitStack, database: "Database") -> "Hub":
+    from modular_agent.domain.history.tail import LogTail
+    from modular_agent.realtime.hub import Hub
+
+    tail = LogTail(database)
+    hub = await stack.enter_async_context(Hub(tail, tenants=tail, clock=clock))
+    stack.callback(database.log.listen(hub.publish))
+    return hub
 
 
 async def _catalog(
