@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from docs.examples import ROOT, Block, blocks, missing
 
 DOCUMENTS = ["README.md", "README.zh-CN.md", "docs/cli.md", "docs/workflows.md"]
@@ -131,9 +132,7 @@ def test_the_workflows_of_the_language_guide_pass_their_own_tests(reader: Reader
     assert len(names) >= 5
 
 
-@pytest.mark.parametrize(
-    "block", [block for block in blocks("docs/workflows.md") if block.info == "fragment"], ids=lambda block: str(block)
-)
+@pytest.mark.parametrize("block", [block for block in blocks("docs/workflows.md") if block.info == "fragment"], ids=str)
 def test_a_fragment_fits_into_a_workflow(block: Block, reader: Reader) -> None:
     whole = {
         "schema": "modular-agent/v1",

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from modular_agent.cli.errors import RunLost
 from modular_agent.cli.workflow_place import WorkflowPlace
 from modular_agent.errors import AgentError, InvalidInput
-from modular_agent.lifecycle import RunStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus
 
 if TYPE_CHECKING:
     from modular_agent.engine.spec.loader import LoadedWorkflow
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Difference", "TestResult", "run_tests"]
 
 PARALLEL: Final = 8
+RESTS: Final = ENDED_RUN_STATUSES | {RunStatus.PAUSED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,11 +154,13 @@ class _Trial:
         return differences, failure
 
     async def _at_rest(self, session: "SessionRow", run_id: str, answers: list[Any]) -> "RunRow":
-        """The run when it has ended, or waits for an answer that the test does not give."""
+        """The run when it has ended, or waits for an answer that the test does not give. Raises `RunLost`."""
         runtime = self._runtime
         while True:
             await runtime.runs.wait(run_id)
             run = await runtime.runs.get(session.ref, run_id)
+            if run.status not in RESTS:
+                raise RunLost(run_id=run_id)
             if run.status is not RunStatus.PAUSED or not answers:
                 return run
             asked = await runtime.runs.interrupts.of_run(run_id, session.ref)

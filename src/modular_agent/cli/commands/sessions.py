@@ -127,14 +127,13 @@ def _table(terminal: "Terminal", found: "SessionPage", page: int) -> None:
         terminal.say(terminal.text("No sessions.", "没有会话。"))
         return
     titles = (
-        ("session", "status", "changed", "messages", "tokens", "cost", "title"),
-        ("会话", "状态", "更新时间", "消息", "令牌", "费用", "标题"),
+        ("session", "status", "changed (UTC)", "tokens", "cost", "title"),
+        ("会话", "状态", "更新时间 (UTC)", "令牌", "费用", "标题"),
     )[terminal.language == "zh"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, title in enumerate(titles):
-        table.add_column(
-            title, justify="right" if number in (3, 4, 5) else "left", no_wrap=number < 6, overflow="ellipsis"
-        )
+        # An id that is cut cannot be used: what does not fit goes to the next line.
+        table.add_column(title, justify="right" if number in (3, 4) else "left", overflow="fold", no_wrap=number < 3)
     for row in found.sessions:
         table.add_row(*(clean(cell) for cell in _cells(terminal, row)), style=_STYLES.get(row.status, ""))
     if terminal.out.is_terminal:
@@ -159,9 +158,9 @@ def _cells(terminal: "Terminal", row: "SessionRow") -> list[str]:
 
     spent = _spent(row)
     assert isinstance(spent, Spent)
-    changed = f"{utc_datetime(row.updated_at):%Y-%m-%d %H:%M:%S}"
+    changed = f"{utc_datetime(row.updated_at):%y-%m-%d %H:%M}"
     return [
-        *(row.session_id, row.status, changed, str(row.messages), str(spent.tokens)),
+        *(row.session_id, row.status, changed, f"{spent.tokens:,}"),
         *(spent.cost(terminal) or "-", row.title or ""),
     ]
 
