@@ -41,7 +41,10 @@ class RunKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCall:
-    """A model call as numbers. Durations in µs; `cost_nano` in nano-dollars, None where no price is known."""
+    """A model call as numbers. Durations in µs; `cost_nano` in nano-dollars, None where no price is known.
+
+    `served_by` is `Completion.served_by`, by which a price is looked up again later; None: not known.
+    """
 
     call_id: str
     workflow_id: str
@@ -58,6 +61,7 @@ class ModelCall:
     cost_nano: int | None
     price_source: str | None
     error_kind: str | None = None
+    served_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ __all__ = ["LogCursor", "LogCursors", "month_of"]
 LOADED: Final = 10_000  # sessions remembered
 
 _SESSIONS: Final = (
-    "SELECT json_group_array(json_array(s.n, s.session_id, s.tenant, s.last_seq, s.last_ts, f.month, f.length)) FROM sessions s"
-    " LEFT JOIN log_files f ON f.session_n = s.n"
+    "SELECT json_group_array(json_array(s.n, s.session_id, s.tenant, s.last_seq, s.last_ts, f.month, f.length))"
+    " FROM sessions s LEFT JOIN log_files f ON f.session_n = s.n"
     " AND f.month = (SELECT max(month) FROM log_files WHERE session_n = s.n)"
     " WHERE s.n IN (SELECT value FROM json_each(?)) AND s.deleted_at IS NULL"
 )

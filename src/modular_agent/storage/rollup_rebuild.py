@@ -34,15 +34,18 @@ def rebuild(connection: sqlite3.Connection) -> None:
 def _statements() -> list[str]:
     sums = ", ".join(f"sum({name})" for name in SUMS)
     keys = "s.tenant, c.workflow_id, c.model, c.node"
+    usage_hour = f"c.ts / {HOUR}, {keys}, {CALL_SUMS}, {_EXTREMES} {_CALLS} GROUP BY 1, 2, 3, 4, 5"
+    day_keys = f"hour / {HOURS_OF_DAY}, tenant, workflow_id, model, node"
+    usage_day = f"{day_keys}, {sums}, min(min_us), max(max_us) FROM usage_hour GROUP BY 1, 2, 3, 4, 5"
+    error_keys = f"e.ts / {HOUR}, coalesce(s.tenant, ''), e.error_type, e.severity"
+    error_source = "FROM errors e LEFT JOIN sessions s ON s.n = e.session_n"
     return [
-        f"INSERT INTO usage_hour SELECT c.ts / {HOUR}, {keys}, {CALL_SUMS}, {_EXTREMES} {_CALLS} GROUP BY 1, 2, 3, 4, 5",
-        f"INSERT INTO usage_day SELECT hour / {HOURS_OF_DAY}, tenant, workflow_id, model, node, {sums}, min(min_us),"
-        " max(max_us) FROM usage_hour GROUP BY 1, 2, 3, 4, 5",
+        f"INSERT INTO usage_hour SELECT {usage_hour}",
+        f"INSERT INTO usage_day SELECT {usage_day}",
         f"INSERT INTO usage_session SELECT c.session_n, c.model, {CALL_SUMS} FROM llm_calls c GROUP BY 1, 2",
         *_histograms(),
         *_runs(),
-        f"INSERT INTO error_hour SELECT e.ts / {HOUR}, coalesce(s.tenant, ''), e.error_type, e.severity, count(*)"
-        " FROM errors e LEFT JOIN sessions s ON s.n = e.session_n GROUP BY 1, 2, 3, 4",
+        f"INSERT INTO error_hour SELECT {error_keys}, count(*) {error_source} GROUP BY 1, 2, 3, 4",
         f"INSERT INTO session_hour SELECT created_at / {HOUR}, tenant, count(*) FROM sessions GROUP BY 1, 2",
     ]
 
@@ -70,9 +73,12 @@ def _runs() -> list[str]:
     changes = ", ".join(
         f"{name} = {name} + excluded.{name}" for name in ("started", "completed", "failed", "stopped", "active_us")
     )
+    started = f"r.created_at / {HOUR}, s.tenant, s.workflow_id, count(*), 0, 0, 0, 0 {source} GROUP BY 1, 2, 3"
+    ended = (
+        f"r.ended_at / {HOUR}, s.tenant, s.workflow_id, 0, {statuses}, sum(r.active_us) {source} WHERE {_ENDED}"
+        " GROUP BY 1, 2, 3"
+    )
     return [
-        f"INSERT INTO run_hour SELECT r.created_at / {HOUR}, s.tenant, s.workflow_id, count(*), 0, 0, 0, 0 {source}"
-        " GROUP BY 1, 2, 3",
-        f"INSERT INTO run_hour SELECT r.ended_at / {HOUR}, s.tenant, s.workflow_id, 0, {statuses}, sum(r.active_us)"
-        f" {source} WHERE {_ENDED} GROUP BY 1, 2, 3 ON CONFLICT DO UPDATE SET {changes}",
+        f"INSERT INTO run_hour SELECT {started}",
+        f"INSERT INTO run_hour SELECT {ended} ON CONFLICT DO UPDATE SET {changes}",
     ]

@@ -13,6 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Table
 
 from modular_agent.storage.models import (
+    SUMS,
     error_hour,
     errors,
     histogram_day,
@@ -152,10 +153,7 @@ class Rollups:
         return values if self._sign > 0 else [*values[:-_EXTREMES], _NEVER_LEAST, _NEVER_GREATEST]
 
 
-_SUM_PLACES: Final = {
-    column: place
-    for place, column in enumerate(name for name in usage_session.columns.keys() if name not in ("session_n", "model"))
-}
+_SUM_PLACES: Final = {column: place for place, column in enumerate(SUMS)}
 _CALL_COST: Final = list(llm_calls.columns.keys()).index("cost_nano")
 _ERROR_TS, _ERROR_TYPE, _ERROR_SEVERITY = (
     list(errors.columns.keys()).index(name) for name in ("ts", "error_type", "severity")

@@ -12,11 +12,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import Table
+
 from modular_agent.events import SessionRef
 from modular_agent.kit.clock import Clock
 from modular_agent.storage.mirror import Mirror
-from modular_agent.storage.models import checkpoint_writes, checkpoints, llm_calls, log_items, metadata, records
+from modular_agent.storage.models import (
+    checkpoint_writes,
+    checkpoints,
+    errors,
+    llm_calls,
+    log_items,
+    metadata,
+    records,
+    runs,
+)
 from modular_agent.storage.repositories.sessions import SessionRepository, mark_deleted
+from modular_agent.storage.rollup_changes import count_session, forget_facts, forget_runs
+from modular_agent.storage.sql import InsertTexts
 from modular_agent.storage.unit_of_work import UnitOfWork
 from modular_agent.storage.writer import Writer
 
@@ -41,6 +54,7 @@ class SessionRemoval:
         self._mirror = mirror
         self._sessions = sessions
         self._clock = clock
+        self._inserts = InsertTexts()  # used in the writer's thread only
         self._files = files
 
     async def delete(self, session: SessionRef) -> None:
@@ -65,14 +79,21 @@ class SessionRemoval:
         for table in (*large, *others):
             if table.name == "log_files":
                 continue  # goes with the session's row
-            keys = ", ".join(column.name for column in table.primary_key)
-            step = _delete_piece(table.name, keys, session.n)
+            step = self._piece(table, session.n)
             while (await self._writer.commit(UnitOfWork(then=step))).result == PIECE:
                 pass
         await self._mirror.remove(session.session_id)
         if self._files is not None:
             await asyncio.to_thread(_remove_folder, self._files / session.session_id)
         await self._writer.commit(UnitOfWork(then=_delete_session(session.n), forgets={session.n}))
+
+    def _piece(self, table: Table, n: int) -> Callable[[sqlite3.Connection], int]:
+        """The step that deletes some rows of a table, and takes them out of the statistics."""
+        if table in (llm_calls, errors):
+            return lambda connection: forget_facts(connection, table, n, limit=PIECE, inserts=self._inserts)
+        if table is runs:
+            return lambda connection: forget_runs(connection, n, limit=PIECE)
+        return _delete_piece(table.name, ", ".join(column.name for column in table.primary_key), n)
 
 
 def _remove_folder(folder: Path) -> None:
@@ -92,6 +113,11 @@ def _delete_piece(table: str, keys: str, n: int) -> Callable[[sqlite3.Connection
 
 def _delete_session(n: int) -> Callable[[sqlite3.Connection], None]:
     def step(connection: sqlite3.Connection) -> None:
-        connection.execute("DELETE FROM sessions WHERE n = ? AND deleted_at IS NOT NULL", (n,))
+        row = connection.execute(
+            "SELECT created_at FROM sessions WHERE n = ? AND deleted_at IS NOT NULL", (n,)
+        ).fetchone()
+        if row is not None:
+            count_session(connection, n, created_at=row[0], sign=-1)
+            connection.execute("DELETE FROM sessions WHERE n = ?", (n,))
 
     return step

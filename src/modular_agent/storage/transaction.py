@@ -89,7 +89,7 @@ class _SessionChange:
     counters: Counters = field(default_factory=Counters)
 
 
-class _FactRepeated(Exception):  # noqa: N818 - never seen outside
+class _FactRepeated(Exception):
     """A fact of a merged group is there already: done unit by unit, it is not counted twice."""
 
 

@@ -288,6 +288,7 @@ def _call_row(run: RunKey, call: ModelCall, now: int) -> LlmCallRow:
         *(call.call_id, run.session.n, run.run_id, now, call.workflow_id, call.node, call.provider, call.model),
         *(call.duration_us, call.first_token_us, call.prompt_tokens, call.completion_tokens, call.cached_tokens),
         *(call.cache_write_tokens, call.reasoning_tokens, call.cost_nano, call.price_source, call.error_kind),
+        call.served_by,
     )
 
 
@@ -308,6 +309,7 @@ def _model_call(row: LlmCallRow) -> ModelCall:
         cost_nano=row.cost_nano,
         price_source=row.price_source,
         error_kind=row.error_kind,
+        served_by=row.served_by,
     )
 
 

@@ -190,6 +190,7 @@ class _CallLog:
             reasoning_tokens=usage.reasoning_tokens,
             cost_nano=price.amount_nano if price else None,
             price_source=f"{price.source} {price.version}".strip() if price else None,
+            served_by=completion.served_by,
         )
         context.emit(
             response,

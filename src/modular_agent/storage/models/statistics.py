@@ -1,7 +1,7 @@
 """Sums that the writer keeps beside the rows they are made of: what statistics are read from.
 
 `hour` and `day` are whole hours and days since the epoch (UTC), so that a day has the hours `24 * day` to
-`24 * day + 23`. `usage_session` is by session; every other table names the tenant. A row whose count is zero is deleted.
+`24 * day + 23`. `usage_session` is by session; every other table names the tenant. Rows that count nothing are deleted.
 """
 
 from typing import Final

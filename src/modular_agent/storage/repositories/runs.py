@@ -19,6 +19,7 @@ from modular_agent.lifecycle import (
 from modular_agent.storage.errors import RunAlreadyActive, RunUnknown, SessionUnknown, StaleEpoch
 from modular_agent.storage.models import ACTIVE_STATUSES_SQL, run_inbox, runs
 from modular_agent.storage.readers import Readers
+from modular_agent.storage.rollup_changes import count_run_end, count_run_start
 from modular_agent.storage.sql import column_list, marks
 
 __all__ = [
@@ -176,6 +177,7 @@ def create_run(new: NewRun) -> Callable[[sqlite3.Connection], RunRow]:
         ).fetchall()
         if not rows:
             raise _already_active(connection, n)
+        count_run_start(connection, n, created_at=new.now_us)
         _follow(connection, n, new.run_id, new.status, new.now_us)
         return RunRow.of(rows[0])
 
@@ -213,6 +215,7 @@ def transition_run(
             if other is not None:
                 raise _already_active(connection, run.session_n)
         changed = _set(connection, run_id, terms, values)
+        _count_ends(connection, run, changed)
         _follow(connection, run.session_n, run_id, target, now_us)
         return changed
 
@@ -330,6 +333,15 @@ def _set(connection: sqlite3.Connection, run_id: str, terms: list[str], values: 
         f"UPDATE runs SET {', '.join(terms)} WHERE run_id = ? RETURNING {_COLUMNS}", (*values, run_id)
     ).fetchall()
     return RunRow.of(row[0])
+
+
+def _count_ends(connection: sqlite3.Connection, before: RunRow, after: RunRow) -> None:
+    """A run counts where it last ended: a retry takes the former end away."""
+    for run, sign in ((before, -1), (after, 1)):
+        if run.ended_at is not None:
+            count_run_end(
+                connection, run.session_n, run.status, ended_at=run.ended_at, active_us=run.active_us, sign=sign
+            )
 
 
 def _follow(connection: sqlite3.Connection, n: int, run_id: str, status: RunStatus, now_us: int) -> None:

@@ -13,6 +13,7 @@ from modular_agent.lifecycle import SessionStatus
 from modular_agent.storage.errors import SessionBusy, SessionIdTaken, SessionUnknown
 from modular_agent.storage.models import ACTIVE_STATUSES_SQL, sessions
 from modular_agent.storage.readers import Readers
+from modular_agent.storage.rollup_changes import count_session, move_runs
 from modular_agent.storage.sql import column_list, marks
 
 __all__ = [
@@ -128,6 +129,7 @@ def create_session(new: NewSession) -> Callable[[sqlite3.Connection], SessionRef
         rows = connection.execute(text, fixed).fetchall()
         if not rows:
             raise SessionIdTaken(session_id=new.session_id)
+        count_session(connection, rows[0][0], created_at=new.now_us)
         return SessionRef(rows[0][0], new.session_id)
 
     return step
@@ -167,6 +169,7 @@ def set_workflow_version(
 
     def step(connection: sqlite3.Connection) -> None:
         _refuse_active_run(connection, session)
+        move_runs(connection, session.n, workflow_id)
         done = connection.execute(
             "UPDATE sessions SET workflow_id = ?, workflow_version = ?, workflow_config_path = ?,"
             " updated_at = max(updated_at, ?) WHERE n = ? AND deleted_at IS NULL",
