@@ -7,7 +7,7 @@ run failed, every later one of that run is refused. What a finished task wrote a
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -46,6 +46,7 @@ BINDING: Final = "__modular_agent_binding"  # in `config["configurable"]`; two u
 _INTERRUPT: Final = "__interrupt__"
 _NULL_TASK: Final = "00000000-0000-0000-0000-000000000000"
 _LOG: Final = "__log__"
+_BOOKKEEPING: Final = ("branch:", "join:")
 _DELTAS: Final = "counters_since_delta_snapshot"  # in metadata: the delta channels that their ancestors complete
 
 
@@ -66,6 +67,7 @@ class Binding:
     asked: frozenset[str] = frozenset()
     fresh: bool = False  # nothing is stored for the session yet
     clears_pending: bool = False
+    values: Mapping[str, Any] | None = None  # the state's channels at the newest checkpoint since the start
     foreign: dict[str, str] = field(default_factory=dict[str, str])  # tasks that run a user's graph, to their nodes
 
     def facts(self, task_id: str) -> Facts:
@@ -153,6 +155,8 @@ class Saver(BaseCheckpointSaver[int]):
                 await asyncio.shield(write)
         if not ns:
             self._cache.put(session.n, checkpoint["id"], logs)
+            if binding is not None:
+                binding.values = checkpoint["channel_values"]
         return {
             "configurable": {
                 "thread_id": configurable["thread_id"],
@@ -293,8 +297,7 @@ class Saver(BaseCheckpointSaver[int]):
         found = await self.aget_tuple({"configurable": place})
         if found is None:
             return {}
-        values = found.checkpoint["channel_values"]
-        return {key: value.items if isinstance(value, LogRef) else value for key, value in values.items()}
+        return plain_values(found.checkpoint["channel_values"])
 
     async def standing(
         self, session: SessionRef, checkpoint_id: str | None
@@ -312,7 +315,7 @@ class Saver(BaseCheckpointSaver[int]):
             return {}, []
         tuple_ = await self._tuple(session, session.session_id, found)
         values = tuple_.checkpoint["channel_values"]
-        plain = {key: value.items if isinstance(value, LogRef) else value for key, value in values.items()}
+        plain = plain_values(values)
         start = values.get("__start__")
         if not isinstance(start, dict):
             written = (tuple_.pending_writes or ()) if found is newest else ()
@@ -395,6 +398,15 @@ class Saver(BaseCheckpointSaver[int]):
         if session is None:
             raise CheckpointThreadUnknown(thread_id=configurable["thread_id"])
         return session
+
+
+def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's channels as a state: lists in place of references, without LangGraph's own book-keeping."""
+    return {
+        key: value.items if isinstance(value, LogRef) else value
+        for key, value in values.items()
+        if not key.startswith(_BOOKKEEPING)
+    }
 
 
 def _root_of(metadata: Any) -> str | None:

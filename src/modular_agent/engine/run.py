@@ -12,7 +12,7 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command
 
 from modular_agent.engine.budgets import Budget
-from modular_agent.engine.checkpoints import BINDING, Binding, Saver
+from modular_agent.engine.checkpoints import BINDING, Binding, Saver, plain_values
 from modular_agent.engine.context import RunContext
 from modular_agent.engine.failures import error_record, summary
 from modular_agent.engine.nodes.step import NodeFailure
@@ -235,4 +235,7 @@ class Run:
 
     async def result(self) -> dict[str, Any]:
         """What the run gave: the text of its last answer, and the state without the conversation."""
+        values = self.context.binding.values
+        if values is not None:  # the last checkpoint of this execution: nothing has to be read again
+            return self.ticket.workflow.result_of(plain_values(values))
         return await self.ticket.workflow.result(self._services.saver, self.ticket.key.session)

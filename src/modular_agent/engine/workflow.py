@@ -114,7 +114,11 @@ class Workflow:
 
     async def result(self, saver: Saver, session: SessionRef) -> dict[str, Any]:
         """The text of the last answer, and the state without the conversation."""
-        state = await self.state(saver, session)
+        return self.result_of(await self.state(saver, session))
+
+    def result_of(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The same, from the channels' values or the state."""
+        state = public(opened(state))
         messages: Sequence[Mapping[str, Any]] = state.pop("messages", None) or []
         answer = next((text_of(m) for m in reversed(messages) if m["role"] == "assistant"), None)
         return {"output": answer, "state": state}

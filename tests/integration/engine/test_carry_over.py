@@ -141,3 +141,61 @@ async def test_an_input_that_no_node_took_is_not_lost(lab: Lab) -> None:
     assert run.status == "completed", run.error
     check_valid((await lab.state())["messages"])
     await check_records(lab)
+
+
+async def test_a_resting_state_shows_the_workflow_and_nothing_of_its_machinery(lab: Lab) -> None:
+    await lab.open(
+        """
+        models: {main: {provider: scripted, script: scripts/a.yaml}}
+        state: {schema: {type: object, properties: {known: {type: integer}}}}
+        nodes:
+          think: {type: llm, prompt: "Be kind."}
+          ask: {type: human, question: "Sure?"}
+          also: {type: human, question: "Really?"}
+        edges:
+          - {from: START, to: think}
+          - {from: think, to: ask}
+          - {from: think, to: also}
+          - {from: ask, to: END}
+          - {from: also, to: END}
+        """,
+        files=FILES,
+    )
+    assert (await lab.run("hello", state={"known": 1})).status == "paused"
+    assert set(await lab.state()) == {"messages", "known"}
+    await lab.answer("yes", question=(await lab.questions())[0])
+    assert set(await lab.state()) == {"messages", "known"}
+    run = await lab.answer("yes")
+    assert run.result == {"output": "You said hello", "state": {"known": 1}}
+
+
+async def test_a_stop_while_a_model_answers_leaves_the_conversation_as_it_was(lab: Lab) -> None:
+    slow = script(otherwise={"reply": "one two three four five", "token_delay": "100ms"})
+    await lab.open(LOOP, files={**FILES, "scripts/a.yaml": slow})
+    await lab.start("hello")
+    while not await lab.records("llm_request"):
+        await asyncio.sleep(0.01)
+    await lab.runtime.control.stop(await lab.reload(), by="test")
+    assert (await lab.run_row()).status == "stopped"
+    assert await lab.conversation() == [("user", "hello")]
+    [response] = await lab.records("llm_response")
+    assert response["error"]["type"] == "cancelled"
+    await check_records(lab)
+    assert (await lab.retry()).status == "completed"
+    assert [role for role, _ in await lab.conversation()] == ["user", "assistant"]
+    await check_records(lab)
+
+
+async def test_an_injected_message_stands_before_the_answer_to_it(lab: Lab) -> None:
+    slow = {**FILES, "tools/code.py": CODE.replace("sleep(30)", "sleep(0.3)")}
+    await lab.open(LOOP, files=slow)
+    await lab.start("use the tools")
+    while not await lab.records("tool_call"):
+        await asyncio.sleep(0.01)
+    await lab.runtime.interventions.inject(await lab.reload(), "and hurry", by="test")
+    run = await lab.wait()
+    assert run.status == "completed", run.error
+    messages = (await lab.state())["messages"]
+    check_valid(messages)
+    assert [m["role"] for m in messages] == ["user", "assistant", "tool", "tool", "user", "assistant"]
+    await check_records(lab)

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any, TypedDict
 
-import modular_agent.engine  # noqa: F401  # sets what the serializer reads when it is imported
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import GenericFakeChatModel
@@ -23,6 +22,8 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import RunControl, Runtime
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, Overwrite, Send, interrupt
+
+import modular_agent.engine  # noqa: F401  # sets what the serializer reads when it is imported
 
 
 class State(TypedDict, total=False):
