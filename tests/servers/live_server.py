@@ -133,7 +133,13 @@ class LiveServer:
         self.configs = configs or path / "configs"
         self.configs.mkdir(exist_ok=True)
         self.settings = load_settings(
-            {"DATA_PATH": str(path / "data"), "CONFIG_PATH": str(self.configs), "LOG_FILE": "none", **variables},
+            {
+                "DATA_PATH": str(path / "data"),
+                "CONFIG_PATH": str(self.configs),
+                "LOG_FILE": "none",
+                "SHUTDOWN_GRACE_SECONDS": "0.2",
+                **variables,
+            },
             env_file=None,
         )
         self.app = create_app(self.settings)

@@ -119,15 +119,15 @@ class _Commands:
         """Starts a run; without a session, in one made of the same data."""
         given = {key: value for key, value in command.data.items() if key in StartRun.model_fields}
         rest = {key: value for key, value in command.data.items() if key not in given}
-        start = _validated(StartRun, given)
+        wanted = start_request(_validated(StartRun, given), by=self._by, key=None, path="")
         if command.session_id is None:
-            session = await self._runtime.sessions.create(create_request(_validated(CreateSession, rest)))
+            new = create_request(_validated(CreateSession, rest))
+            session, run_id = await self._runtime.sessions.start_in_new(new, wanted)
         elif rest:
             raise ControlInvalid([Fault(code="unknown_key", message="unknown key", path=key) for key in rest])
         else:
             session = await self._runtime.sessions.get(command.session_id)
-        wanted = start_request(start, by=self._by, key=None, path="")
-        run_id = await self._runtime.runs.start(session, wanted)
+            run_id = await self._runtime.runs.start(session, wanted)
         accepted({"action": "start", "session_id": session.session_id, "run_id": run_id})
         await self._runtime.runs.wait(run_id)
         return await self._run(session, run_id)

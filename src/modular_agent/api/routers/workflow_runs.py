@@ -32,14 +32,12 @@ async def _start(
 ) -> tuple[Session, str]:
     """Makes a session and starts its run; a repeated request finds both."""
     mark = fingerprint(f"/workflows/{workflow_id}/run", body.model_dump(mode="json"))
-    session = await runtime.sessions.create(
-        CreateRequest(
-            workflow_id=workflow_id,
-            agent_config=body.agent_config,
-            initial_state=body.initial_state,
-            idempotency_key=key,
-            fingerprint=mark,
-        )
+    new = CreateRequest(
+        workflow_id=workflow_id,
+        agent_config=body.agent_config,
+        initial_state=body.initial_state,
+        idempotency_key=key,
+        fingerprint=mark,
     )
     wanted = StartRequest(
         message=body.message,
@@ -48,7 +46,7 @@ async def _start(
         idempotency_key=None if key is None else f"{key}/run",
         fingerprint=mark,
     )
-    return session, await runtime.runs.start(session, wanted)
+    return await runtime.sessions.start_in_new(new, wanted)
 
 
 @router.post("/run", summary="Run a workflow", response_model=RunAnswer, responses=_PROBLEMS)

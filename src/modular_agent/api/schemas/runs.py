@@ -1,8 +1,9 @@
 """The shapes of requests and answers about runs."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 __all__ = ["AnswerInterrupt", "InterruptList", "RunAnswer", "RunList", "RunWorkflow", "StartRun"]
 
@@ -30,6 +31,16 @@ class StartRun(BaseModel):
     limits: JsonObject = Field(
         default_factory=dict, description="max_iterations, max_tokens, max_cost_usd, max_seconds, max_steps, on_exceed."
     )
+
+    @model_validator(mode="after")
+    def _one_message(self) -> Self:
+        if self.message is not None and isinstance(self.input, str):
+            raise PydanticCustomError(
+                "message_twice",
+                "gives a message twice: as message and as text in input",
+                {"zh": "重复给出了消息：message 与 input 的文本"},
+            )
+        return self
 
 
 class RunWorkflow(BaseModel):

@@ -12,7 +12,7 @@ from modular_agent.engine.models import check_overrides
 from modular_agent.engine.spec.model import LimitsSpec
 from modular_agent.errors import Fault
 
-__all__ = ["StartRequest", "check_agent_config", "check_limits", "check_messages", "content_faults"]
+__all__ = ["StartRequest", "check_agent_config", "check_limits", "check_messages", "check_start"]
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 
@@ -48,6 +48,17 @@ def check_limits(limits: Mapping[str, Any], *, path: str = "limits") -> None:
         raise LimitsInvalid(faults) from error
 
 
+def check_start(request: StartRequest) -> None:
+    """Raises `LimitsInvalid` or `StateInvalid` for what no workflow could start with."""
+    check_limits(request.limits)
+    if request.message is not None:
+        faults = _content_faults(request.message, "message")
+        found = [Fault(code="message_shape", message=text, path=at) for at, text in faults]
+        if found:
+            raise StateInvalid(found)
+    check_messages(request.state.get("messages", []), path="state.messages")
+
+
 def check_messages(messages: Any, *, path: str) -> None:
     """Raises `StateInvalid` with every fault, unless these are messages: text, one `{role, content}`, or a list."""
     items = cast("list[Any]", messages) if isinstance(messages, list) else [messages]
@@ -69,13 +80,13 @@ def _message_faults(item: Any, path: str) -> Iterator[tuple[str, str]]:
     message = cast("dict[str, Any]", item)
     if message.get("role") not in ROLES:
         yield f"{path}.role", f"must be one of {', '.join(ROLES)}"
-    yield from content_faults(message.get("content"), f"{path}.content")
+    yield from _content_faults(message.get("content"), f"{path}.content")
     calls = message.get("tool_calls")
     if calls is not None and not isinstance(calls, list):
         yield f"{path}.tool_calls", "must be a list"
 
 
-def content_faults(content: Any, path: str) -> Iterator[tuple[str, str]]:
+def _content_faults(content: Any, path: str) -> Iterator[tuple[str, str]]:
     """Where and why the content of a message cannot be used: it is text, null, or a list of parts with a `type`."""
     if content is None or isinstance(content, str):
         return

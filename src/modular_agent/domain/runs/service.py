@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from modular_agent.domain.runs.requests import StartRequest, check_limits, check_messages
+from modular_agent.domain.runs.requests import StartRequest, check_start
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
@@ -74,8 +74,12 @@ class RunsService:
 
     # -- starting ----------------------------------------------------------------------------------------------
 
-    async def start(self, session: SessionRow, request: StartRequest) -> str:
+    async def start(
+        self, session: SessionRow, request: StartRequest, *, run_id: str | None = None, inbox_id: str | None = None
+    ) -> str:
         """Starts a run once its input is durable; answers its id.
+
+        A run that waited in the session's queue brings its id, and the id of the row that it leaves.
 
         Raises `RunAlreadyActive`, `QueueFull`, `ServerStopping`, `StateInvalid`, `LimitsInvalid`,
         `IdempotencyKeyReused`.
@@ -86,18 +90,16 @@ class RunsService:
             )
             if made is not None:
                 return made
-        check_limits(request.limits)
-        check_messages({"role": "user", "content": request.message}, path="message")
-        check_messages(request.state.get("messages", []), path="state.messages")
+        check_start(request)
         workflow = await self._catalog.workflow(session.workflow_version)
         if request.state:
             workflow.check_state(request.state, path="state")
         fresh = await self._is_fresh(session)
         given = await self._input(session, workflow, request, fresh=fresh)
-        key = RunKey(session.ref, new_id("run"), 1)
+        key = RunKey(session.ref, run_id or new_id("run"), 1)
         admission = self._supervisor.admit()
         try:
-            started_at = await self._store_run(key, admission, given, request)
+            started_at = await self._store_run(key, admission, given, request, inbox_id=inbox_id)
         except RequestRepeated as repeated:
             self._supervisor.release(admission)
             return repeated.subject

@@ -1,12 +1,14 @@
 """Sessions: made, found, listed, changed and deleted."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from modular_agent.domain.runs.control import RunControl
-from modular_agent.domain.runs.requests import check_agent_config, check_messages
+from modular_agent.domain.runs.requests import StartRequest, check_agent_config, check_messages, check_start
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.sessions.errors import CheckpointUnknown, StatusNotSettable, WorkflowMissing
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
@@ -18,9 +20,9 @@ from modular_agent.kit.clock import Clock, rfc3339
 from modular_agent.kit.ids import session_id
 from modular_agent.realtime.hub import Hub
 from modular_agent.storage.database import Database
-from modular_agent.storage.errors import RequestRepeated, SessionIdTaken, SessionUnknown
+from modular_agent.storage.errors import RequestRepeated, SessionBusy, SessionIdTaken, SessionUnknown
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository
-from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
+from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key, release_key
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository
 from modular_agent.storage.repositories.session_lists import SessionFilter, SessionLists, SessionPage, SortKey
 from modular_agent.storage.repositories.sessions import (
@@ -117,6 +119,29 @@ class SessionsService:
                 return await self.get(repeated.subject)
             return await self.get(proposed)
         raise SessionIdTaken(session_id=proposed)
+
+    async def start_in_new(self, request: CreateRequest, start: StartRequest) -> tuple[SessionRow, str]:
+        """Makes a session and starts its first run; answers the session and the run's id.
+
+        Raises what `create` and `RunsService.start` raise; nothing is made then, and the key may be used again.
+        """
+        check_start(start)
+        session = await self.create(request)
+        try:
+            return session, await self._runs.start(session, start)
+        except BaseException:
+            await asyncio.shield(self._withdraw(session, request))
+            raise
+
+    async def _withdraw(self, session: SessionRow, request: CreateRequest) -> None:
+        """Takes back a session whose first run could not start; one that has runs (a twin's) stays."""
+        if (await self._runs.rows.page(session.ref, limit=1)).total:
+            return
+        if request.idempotency_key is not None:
+            step = release_key(tenant=request.tenant, key=request.idempotency_key)
+            await self._writer.commit(UnitOfWork(then=step))
+        with contextlib.suppress(SessionBusy):
+            await self._removal.delete(session.ref)
 
     def _creation(self, request: CreateRequest, loaded: LoadedWorkflow, proposed: str) -> list[Callable[..., object]]:
         now = self._clock.now_us()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from modular_agent.storage.errors import IdempotencyKeyReused, RequestRepeated
 from modular_agent.storage.readers import Readers
 
-__all__ = ["IdempotencyRepository", "claim_key", "forget_keys"]
+__all__ = ["IdempotencyRepository", "claim_key", "forget_keys", "release_key"]
 
 
 def claim_key(
@@ -40,6 +40,15 @@ def forget_keys(*, before_us: int) -> Callable[[sqlite3.Connection], int]:
 
     def step(connection: sqlite3.Connection) -> int:
         return connection.execute("DELETE FROM idempotency_keys WHERE created_at < ?", (before_us,)).rowcount
+
+    return step
+
+
+def release_key(*, tenant: str, key: str) -> Callable[[sqlite3.Connection], None]:
+    """The step that frees a key whose request was not carried out after all."""
+
+    def step(connection: sqlite3.Connection) -> None:
+        connection.execute('DELETE FROM idempotency_keys WHERE tenant = ? AND "key" = ?', (tenant, key))
 
     return step
 
