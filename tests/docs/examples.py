@@ -7,7 +7,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,13 +40,12 @@ class Block:
 
 def blocks(document: str) -> list[Block]:
     """All blocks of a document; what commands print is part of their block."""
-    found = list(_blocks(document))
     merged: list[Block] = []
-    for block in found:
+    for block in _blocks(document):
         if block.language == "text" and merged and merged[-1].language == "bash":
-            before = merged.pop()
-            block = Block(before.document, before.line, "bash", before.info, before.text, block.text)
-        merged.append(block)
+            merged[-1] = replace(merged[-1], printed=block.text)
+        else:
+            merged.append(block)
     return merged
 
 

@@ -52,7 +52,8 @@ def find_places(written: list[str], *, root: Path, root_is_given: bool) -> list[
         if not folder.is_dir():
             found.append(find_place(name, root=root, root_is_given=root_is_given))
             continue
-        where = folder / FOLDER if (folder / FOLDER).is_dir() else folder
+        inside = (folder / FOLDER, folder / root.name / FOLDER)  # a configs root, or a project that has one
+        where = next((each for each in inside if each.is_dir()), folder)
         files = sorted(file for file in where.rglob("*") if file.suffix in SUFFIXES and file.is_file())
         if not files:
             raise NothingFound(path=name)

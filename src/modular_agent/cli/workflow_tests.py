@@ -127,12 +127,9 @@ class _Trial:
             differences: list[Difference] = []
             error: str | None = None
             try:
-                async with asyncio.timeout(self._limit):
-                    differences, error = await self._outcome(loaded, test)
+                differences, error = await self._outcome(loaded, test)
             except AgentError as refused:
                 error = _told(refused)
-            except TimeoutError:
-                error = f"not finished after {self._limit:g} s"
             took = round(clock.monotonic() - began, 6)
         return TestResult(file=place.shown, name=name, place=where, differences=differences, error=error, duration=took)
 
@@ -146,7 +143,12 @@ class _Trial:
         session = await runtime.sessions.create(CreateRequest(workflow_config_path=loaded.path, agent_config=config))
         given = StartRequest(message=test.input) if isinstance(test.input, str) else StartRequest(state=test.input)
         run_id = await runtime.runs.start(session, given)
-        run = await self._at_rest(session, run_id, list(test.answers))
+        try:
+            async with asyncio.timeout(self._limit):
+                run = await self._at_rest(session, run_id, list(test.answers))
+        except TimeoutError:
+            await runtime.control.stop(session, by="test")
+            return [], f"not finished after {self._limit:g} s"
         differences = await self._differences(session, run, test)
         failure = None
         if run.status is RunStatus.FAILED and test.expect.status != "failed" and run.error is not None:

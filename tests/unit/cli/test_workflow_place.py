@@ -46,6 +46,11 @@ def test_no_argument_means_every_workflow_of_the_root() -> None:
     assert paths == ["workflows/a.yaml", "workflows/deep/b.json"]
 
 
+def test_a_project_means_the_workflows_of_its_configs(project: Path) -> None:
+    (project / "configs" / "other.yaml").touch()
+    assert len(find_places(["."], root=CONFIGS, root_is_given=False)) == 2
+
+
 def test_a_file_that_is_named_twice_is_there_once() -> None:
     assert len(find_places(["a", "configs"], root=CONFIGS, root_is_given=False)) == 2
 
