@@ -6,6 +6,7 @@ stopped run is reported as stopped when they have ended.
 """
 
 import asyncio
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -172,4 +173,7 @@ def _without_saver(source: Any, reference: str) -> Any:
         compiled = build()
     if not isinstance(compiled, Pregel):
         raise GraphUnusable(reference=reference, type=type(cast("Any", source)).__name__)
-    return cast("Any", compiled).copy(update={"checkpointer": None})
+    # Not `compiled.copy()`: that forgets which types of the author's own the saver may bring back.
+    graph: Any = copy.copy(cast("Any", compiled))
+    graph.checkpointer = None
+    return graph

@@ -4,12 +4,13 @@ The folder is a private package: a file may import its neighbours with `from .ne
 pydantic find their module in `sys.modules`, and another package called `tools` is not touched. Byte code is never
 read or written, so an edit within the same second is seen. When any loaded file has changed, the next load starts a
 new generation in which every file is imported afresh; what was loaded before lives on for those who hold it.
+
+The names are the same in every process: a type of an author's file that was stored in a checkpoint is found again.
 """
 
 import hashlib
 import importlib
 import importlib.util
-import itertools
 import sys
 import threading
 from collections.abc import Sequence
@@ -72,8 +73,7 @@ class ToolModules(MetaPathFinder):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._package = f"{PREFIX}{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}_{id(self):x}"
-        self._generations = itertools.count(1)
+        self._package = f"{PREFIX}{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
         self._current = ""
         self._seen: dict[Path, _Seen] = {}
         self._lock = threading.RLock()
@@ -119,7 +119,8 @@ class ToolModules(MetaPathFinder):
 
     def _start_generation(self) -> None:
         self._forget()
-        self._current = f"{self._package}_{next(self._generations)}"
+        is_taken = self._package in sys.modules  # by another instance for the same folder
+        self._current = f"{self._package}_{id(self):x}" if is_taken else self._package
         package = ModuleType(self._current)
         package.__path__ = [str(self._folder)]
         sys.modules[self._current] = package
