@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from modular_agent.domain.history.service import HistoryService
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.interventions import Interventions
+    from modular_agent.domain.runs.multitask import Multitask
     from modular_agent.domain.runs.service import RunsService
     from modular_agent.domain.runs.store import DatabaseRunStore
     from modular_agent.domain.runs.views import RunViews
@@ -46,6 +47,7 @@ class Runtime:
     runs: "RunsService"
     control: "RunControl"
     interventions: "Interventions"
+    multitask: "Multitask"
     checkpoints: "SessionCheckpoints"
     views: "RunViews"
     supervisor: "Supervisor"
@@ -70,6 +72,7 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
     from modular_agent.domain.history.service import HistoryService
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.interventions import Interventions
+    from modular_agent.domain.runs.multitask import Multitask
     from modular_agent.domain.runs.retention import Retention
     from modular_agent.domain.runs.service import RunsService
     from modular_agent.domain.runs.store import DatabaseRunStore
@@ -118,6 +121,9 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
         control=control,
         interventions=Interventions(
             database, runs=runs, supervisor=supervisor, store=store, catalog=catalog, clock=clock
+        ),
+        multitask=Multitask(
+            database, runs=runs, control=control, store=store, saver=saver, catalog=catalog, clock=clock
         ),
         checkpoints=SessionCheckpoints(database, catalog=catalog, store=store, saver=saver, clock=clock),
         views=RunViews(database, store=store, supervisor=supervisor),

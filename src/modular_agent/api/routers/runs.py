@@ -17,11 +17,13 @@ from modular_agent.domain.runs import (
     InterruptClosed,
     InterruptUnknown,
     LimitsInvalid,
+    MultitaskMode,
     NoActiveRun,
     NotPaused,
     QuestionsOpen,
     QueueFull,
     RunAlreadyActive,
+    RunQueueFull,
     RunUnknown,
     StartRequest,
     StateInvalid,
@@ -85,7 +87,9 @@ async def event_stream(
     response_model=RunAnswer,
     responses={
         **_EVENT_STREAM,
-        **problems(SessionUnknown, StateInvalid, LimitsInvalid, RunAlreadyActive, IdempotencyKeyReused, QueueFull),
+        **problems(
+            SessionUnknown, StateInvalid, LimitsInvalid, RunAlreadyActive, IdempotencyKeyReused, QueueFull, RunQueueFull
+        ),
     },
 )
 async def start_run(
@@ -98,16 +102,23 @@ async def start_run(
 ) -> Response:
     """Starts a run once its input is durable. A client that goes away never stops it."""
     wanted = start_request(body, by=caller, key=key, path=request.url.path)
-    run_id = await runtime.runs.start(session, wanted)
-    if body.mode == "stream":
-        run = await runtime.runs.get(session.ref, run_id)
-        return await event_stream(
-            runtime, session, after_seq=run.first_seq, run_id=run_id, headers={"X-Run-ID": run_id}
-        )
+    run_id = await runtime.multitask.start(session, wanted, mode=MultitaskMode(body.multitask))
+    if body.mode == "background":
+        return JsonResponse(await _view(runtime, session, run_id), status_code=202)
+    await runtime.multitask.started(run_id)
     if body.mode == "wait":
         await runtime.runs.wait(run_id)
+        return JsonResponse(await _view(runtime, session, run_id))
     run = await runtime.runs.get(session.ref, run_id)
-    return JsonResponse(await runtime.views.full(session, run), status_code=200 if body.mode == "wait" else 202)
+    return await event_stream(runtime, session, after_seq=run.first_seq, run_id=run_id, headers={"X-Run-ID": run_id})
+
+
+async def _view(runtime: Runtime, session: Session, run_id: str) -> dict[str, Any]:
+    """A run, or what will be one when its turn in the session's queue comes."""
+    waiting = await runtime.multitask.queued(session.ref, run_id)
+    if waiting is not None:
+        return runtime.views.waiting(session, waiting)
+    return await runtime.views.full(session, await runtime.runs.get(session.ref, run_id))
 
 
 @router.get("/runs", summary="List runs", response_model=RunList, responses=problems(SessionUnknown))
@@ -136,7 +147,7 @@ async def list_runs(
 )
 async def get_run(session: SessionDep, runtime: RuntimeDep, run_id: RunId) -> JsonResponse:
     """One run: status, path, node states, usage, result or error, open questions."""
-    return JsonResponse(await runtime.views.full(session, await runtime.runs.get(session.ref, run_id)))
+    return JsonResponse(await _view(runtime, session, run_id))
 
 
 Wait = Annotated[

@@ -15,7 +15,7 @@ from modular_agent.api.routers.sessions import create_request
 from modular_agent.api.schemas.runs import StartRun
 from modular_agent.api.schemas.sessions import CreateSession
 from modular_agent.api.validation import request_faults
-from modular_agent.domain.runs import interrupt_view
+from modular_agent.domain.runs import MultitaskMode, interrupt_view
 from modular_agent.domain.sessions import Session, session_view
 from modular_agent.errors import Fault, InvalidInput, Kind
 from modular_agent.events import SessionRef
@@ -119,7 +119,8 @@ class _Commands:
         """Starts a run; without a session, in one made of the same data."""
         given = {key: value for key, value in command.data.items() if key in StartRun.model_fields}
         rest = {key: value for key, value in command.data.items() if key not in given}
-        wanted = start_request(_validated(StartRun, given), by=self._by, key=None, path="")
+        body = _validated(StartRun, given)
+        wanted = start_request(body, by=self._by, key=None, path="")
         if command.session_id is None:
             new = create_request(_validated(CreateSession, rest))
             session, run_id = await self._runtime.sessions.start_in_new(new, wanted)
@@ -127,8 +128,9 @@ class _Commands:
             raise ControlInvalid([Fault(code="unknown_key", message="unknown key", path=key) for key in rest])
         else:
             session = await self._runtime.sessions.get(command.session_id)
-            run_id = await self._runtime.runs.start(session, wanted)
+            run_id = await self._runtime.multitask.start(session, wanted, mode=MultitaskMode(body.multitask))
         accepted({"action": "start", "session_id": session.session_id, "run_id": run_id})
+        await self._runtime.multitask.started(run_id)
         await self._runtime.runs.wait(run_id)
         return await self._run(session, run_id)
 

@@ -28,6 +28,10 @@ class StartRun(BaseModel):
         default="background",
         description="background: 202 at once; wait: 200 when the run has ended or paused; stream: its events (SSE).",
     )
+    multitask: Literal["reject", "enqueue", "interrupt", "rollback"] = Field(
+        default="reject",
+        description="While a run is active: reject (409), enqueue, interrupt it (its state stays), or roll it back.",
+    )
     limits: JsonObject = Field(
         default_factory=dict, description="max_iterations, max_tokens, max_cost_usd, max_seconds, max_steps, on_exceed."
     )

@@ -8,8 +8,10 @@ from modular_agent.domain.runs.errors import (
     NotPaused,
     QuestionsOpen,
     RunNotRunning,
+    RunQueueFull,
 )
 from modular_agent.domain.runs.interventions import Injected, Interventions
+from modular_agent.domain.runs.multitask import Multitask, MultitaskMode
 from modular_agent.domain.runs.requests import StartRequest
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.views import RunViews, interrupt_view
@@ -24,6 +26,8 @@ __all__ = [
     "InterruptUnknown",
     "Interventions",
     "LimitsInvalid",
+    "Multitask",
+    "MultitaskMode",
     "NoActiveRun",
     "NotPaused",
     "QuestionsOpen",
@@ -31,6 +35,7 @@ __all__ = [
     "RunAlreadyActive",
     "RunControl",
     "RunNotRunning",
+    "RunQueueFull",
     "RunUnknown",
     "RunViews",
     "RunsService",

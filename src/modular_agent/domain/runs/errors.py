@@ -2,7 +2,15 @@
 
 from modular_agent.errors import AgentError, InvalidInput, Kind
 
-__all__ = ["AnswerInvalid", "LimitsInvalid", "NoActiveRun", "NotPaused", "QuestionsOpen", "RunNotRunning"]
+__all__ = [
+    "AnswerInvalid",
+    "LimitsInvalid",
+    "NoActiveRun",
+    "NotPaused",
+    "QuestionsOpen",
+    "RunNotRunning",
+    "RunQueueFull",
+]
 
 
 class NoActiveRun(AgentError):
@@ -21,6 +29,15 @@ class RunNotRunning(AgentError):
     kind = Kind.CONFLICT
     english = "Session {session_id} has no run in progress; start one with the message."
     chinese = "会话 {session_id} 没有进行中的运行；请用该消息启动一个新的运行。"
+
+
+class RunQueueFull(AgentError):
+    """As many inputs as allowed wait for the session's run."""
+
+    code = "run_queue_full"
+    kind = Kind.UNAVAILABLE
+    english = "Session {session_id} has {maximum} inputs waiting; try again when some have run."
+    chinese = "会话 {session_id} 已有 {maximum} 个输入在等待，请稍后再试。"
 
 
 class NotPaused(AgentError):

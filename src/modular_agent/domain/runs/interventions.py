@@ -103,7 +103,8 @@ class Interventions:
         """Messages that no model call of a completed run took start the next one."""
         if ended.status is not RunStatus.COMPLETED:
             return
-        waiting = await self._runs.rows.inbox(ended.key.session)
+        rows = await self._runs.rows.inbox(ended.key.session)
+        waiting = [row for row in rows if row.run_id == ended.key.run_id]
         session = await self._sessions.by_number(ended.key.session.n) if waiting else None
         if session is None:
             return

@@ -29,6 +29,7 @@ from modular_agent.storage.repositories.runs import (
     RunRow,
     change_run,
     create_run,
+    take_inbox,
     transition_run,
 )
 from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
@@ -143,7 +144,13 @@ class RunsService:
         return given
 
     async def _store_run(
-        self, key: RunKey, admission: Admission, given: Mapping[str, Any], request: StartRequest
+        self,
+        key: RunKey,
+        admission: Admission,
+        given: Mapping[str, Any],
+        request: StartRequest,
+        *,
+        inbox_id: str | None,
     ) -> int:
         now = self._clock.now_us()
         status = admission.value
@@ -151,6 +158,8 @@ class RunsService:
             run_id=key.run_id, session=key.session, now_us=now, status=status, input=given, limits=request.limits
         )
         steps: list[Callable[..., object]] = [create_run(new)]
+        if inbox_id is not None:
+            steps.append(take_inbox(key.session, inbox_ids=[inbox_id]))
         if request.idempotency_key is not None:
             steps.insert(
                 0,

@@ -235,7 +235,8 @@ class DatabaseRunStore:
         return EffectState(status=rows[0][0], attempts=rows[0][1], result=rows[0][2]) if rows else None
 
     async def inbox(self, run: RunKey) -> Sequence[InboxMessage]:
-        return [InboxMessage(row.inbox_id, row.message) for row in await self._runs.inbox(run.session)]
+        rows = await self._runs.inbox(run.session)
+        return [InboxMessage(row.inbox_id, row.message) for row in rows if row.run_id == run.run_id]
 
     async def spent(self, run: RunKey) -> Sequence[ModelCall]:
         return [_model_call(row) for row in await self._calls.calls_of_run(run.session, run.run_id)]

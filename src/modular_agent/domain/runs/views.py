@@ -8,6 +8,7 @@ from modular_agent.engine.progress import Progress
 from modular_agent.engine.store import RunKey
 from modular_agent.engine.supervisor import Supervisor
 from modular_agent.kit.clock import MICROSECONDS, rfc3339
+from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.repositories.interrupts import InterruptRepository, InterruptRow
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository, ModelUsage
@@ -58,6 +59,25 @@ class RunViews:
             "performance_metrics": _performance(usage),
             "usage": usage_view(usage),
             "interrupts": [interrupt_view(row) for row in asked if row.status == "open"],
+        }
+
+    def waiting(self, session: SessionRow, queued: Mapping[str, Any]) -> dict[str, Any]:
+        """A run that waits in its session's queue: it has an id, and nothing else yet."""
+        nothing = dict.fromkeys(("started_at", "ended_at", "current_node", "result", "error"))
+        return {
+            "run_id": queued["run_id"],
+            "session_id": session.session_id,
+            "workflow_id": session.workflow_id,
+            "status": RunStatus.QUEUED,
+            "created_at": queued["created_at"],
+            **nothing,
+            "execution_time": 0.0,
+            "execution_path": [],
+            "node_states": {},
+            "steps": 0,
+            "performance_metrics": _performance([]),
+            "usage": usage_view([]),
+            "interrupts": [],
         }
 
     async def progress(self, session: SessionRow, run: RunRow) -> Progress:

@@ -1,0 +1,212 @@
+"""A second input for a session whose run is active: refused, put in a queue, or in the first one's place.
+
+What waits in the queue is durable, keeps its order, and starts by itself when the run before it has ended, also after a
+restart. It has the id of the run it will be.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from enum import StrEnum
+from typing import Any, Final
+
+import structlog
+
+from modular_agent.domain.runs.control import RunControl
+from modular_agent.domain.runs.errors import NoActiveRun, RunQueueFull
+from modular_agent.domain.runs.requests import StartRequest, check_start
+from modular_agent.domain.runs.service import RunsService
+from modular_agent.domain.runs.store import DatabaseRunStore
+from modular_agent.domain.workflows.catalog import WorkflowCatalog
+from modular_agent.engine.checkpoints import Saver
+from modular_agent.engine.supervisor import Ended
+from modular_agent.errors import AgentError, Kind
+from modular_agent.events import Record, RecordType, SessionRef
+from modular_agent.kit.clock import Clock, rfc3339
+from modular_agent.kit.ids import new_id
+from modular_agent.lifecycle import ENDED_RUN_STATUSES
+from modular_agent.storage.database import Database
+from modular_agent.storage.errors import RequestRepeated, RunAlreadyActive
+from modular_agent.storage.repositories.idempotency import claim_key
+from modular_agent.storage.repositories.runs import InboxRow, RunRepository, add_to_inbox, take_inbox
+from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
+from modular_agent.storage.unit_of_work import UnitOfWork
+
+__all__ = ["Multitask", "MultitaskMode"]
+
+MAX_WAITING: Final = 100  # per session
+ATTEMPTS: Final = 10
+_START: Final = "start"  # the key of a queued request in its inbox row; injected messages have a role
+_log = structlog.get_logger(__name__)
+
+
+class MultitaskMode(StrEnum):
+    """What to do with an input while a run of the session is active."""
+
+    REJECT = "reject"
+    ENQUEUE = "enqueue"
+    INTERRUPT = "interrupt"  # stop the first, keep its state
+    ROLLBACK = "rollback"  # stop the first, drop its state
+
+
+class Multitask:
+    """Starts runs of sessions that may be busy."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        runs: RunsService,
+        control: RunControl,
+        store: DatabaseRunStore,
+        saver: Saver,
+        catalog: WorkflowCatalog,
+        clock: Clock,
+    ) -> None:
+        self._writer = database.writer
+        self._sessions = SessionRepository(database.readers)
+        self._rows = RunRepository(database.readers)
+        self._readers = database.readers
+        self._runs = runs
+        self._control = control
+        self._store = store
+        self._saver = saver
+        self._catalog = catalog
+        self._clock = clock
+        self._postponed: dict[int, SessionRef] = {}
+        self._waiters: dict[str, asyncio.Future[None]] = {}
+        runs.on_end(self._on_end)
+
+    async def start(self, session: SessionRow, request: StartRequest, *, mode: MultitaskMode) -> str:
+        """Starts a run, or puts it in the session's queue; answers its id.
+
+        Raises `RunAlreadyActive` with `REJECT`, `RunQueueFull` with `ENQUEUE`, and what starting a run raises.
+        """
+        if mode is MultitaskMode.ENQUEUE:
+            return await self._enqueue(session, request)
+        for _ in range(ATTEMPTS):
+            try:
+                return await self._runs.start(session, request)
+            except RunAlreadyActive:
+                if mode is MultitaskMode.REJECT:
+                    raise
+            await self._clear(session, request, drop=mode is MultitaskMode.ROLLBACK)
+            session = await self._again(session)
+        return await self._runs.start(session, request)
+
+    async def _clear(self, session: SessionRow, request: StartRequest, *, drop: bool) -> None:
+        """Stops the active run; with `drop` the session's state is what it was before that run."""
+        try:
+            run = await self._control.stop(session, by=request.requested_by)
+        except NoActiveRun:
+            return
+        if drop and run.status in ENDED_RUN_STATUSES:
+            await self._store.delete_run_checkpoints([run.run_id])
+            self._saver.forget(session.ref)
+            unit: UnitOfWork[Any] = UnitOfWork()
+            fields = {"action": "rollback", "by": request.requested_by}
+            unit.record(session.ref, Record(record_type=RecordType.CONTROL, run_id=run.run_id, fields=fields))
+            await self._writer.commit(unit)
+
+    async def _again(self, session: SessionRow) -> SessionRow:
+        row = await self._sessions.by_number(session.n)
+        return row or session
+
+    # -- the queue ---------------------------------------------------------------------------------------------
+
+    async def _enqueue(self, session: SessionRow, request: StartRequest) -> str:
+        if not await self._waiting(session.ref):
+            try:
+                return await self._runs.start(session, request)
+            except RunAlreadyActive:
+                pass
+        check_start(request)
+        if request.state:
+            (await self._catalog.workflow(session.workflow_version)).check_state(request.state, path="state")
+        if len(await self._waiting(session.ref)) >= MAX_WAITING:
+            raise RunQueueFull(session_id=session.session_id, maximum=MAX_WAITING)
+        run_id = new_id("run")
+        unit: UnitOfWork[InboxRow] = UnitOfWork()
+        fields = {"action": "enqueue", "by": request.requested_by}
+        unit.record(session.ref, Record(record_type=RecordType.CONTROL, run_id=run_id, fields=fields))
+        given = {_START: asdict(replace(request, idempotency_key=None)), "run_id": run_id}
+        now = self._clock.now_us()
+        if request.idempotency_key is not None:
+            key, fingerprint = request.idempotency_key, request.fingerprint
+            unit.first = claim_key(tenant=session.tenant, key=key, fingerprint=fingerprint, subject=run_id, now_us=now)
+        unit.then = add_to_inbox(session.ref, given, run_id=None, now_us=now)
+        try:
+            await self._writer.commit(unit)
+        except RequestRepeated as repeated:
+            return repeated.subject
+        self._waiters[run_id] = asyncio.get_running_loop().create_future()
+        await self._start_next(session.ref)  # the run before it may have ended meanwhile
+        return run_id
+
+    async def _waiting(self, session: SessionRef) -> list[InboxRow]:
+        return [row for row in await self._rows.inbox(session) if _START in row.message]
+
+    async def queued(self, session: SessionRef, run_id: str) -> Mapping[str, Any] | None:
+        """What waits in the queue under that run id."""
+        for row in await self._waiting(session):
+            if row.message["run_id"] == run_id:
+                return {"run_id": run_id, "created_at": rfc3339(row.created_at)}
+        return None
+
+    async def started(self, run_id: str) -> None:
+        """Waits until a queued run has started (or was refused); returns at once for any other."""
+        waiter = self._waiters.get(run_id)
+        if waiter is not None:
+            await asyncio.shield(waiter)
+
+    async def recover(self) -> None:
+        """Starts what waits in the queues of sessions whose run ended while the process died."""
+        rows = await self._readers.query("SELECT DISTINCT session_n FROM run_inbox WHERE run_id IS NULL", ())
+        for (n,) in rows:
+            session = await self._sessions.by_number(n)
+            if session is not None:
+                await self._start_next(session.ref)
+
+    async def _on_end(self, ended: Ended) -> None:
+        postponed, self._postponed = self._postponed, {}
+        if ended.status in ENDED_RUN_STATUSES:
+            postponed.pop(ended.key.session.n, None)
+            await self._start_next(ended.key.session)
+        for ref in postponed.values():
+            await self._start_next(ref)
+
+    async def _start_next(self, ref: SessionRef) -> None:
+        """Starts the oldest queued input unless a run is active; one that cannot start is dropped with a record."""
+        while waiting := await self._waiting(ref):
+            session = await self._sessions.by_number(ref.n)
+            if session is None:
+                return
+            row = waiting[0]
+            run_id = str(row.message["run_id"])
+            request = StartRequest(**row.message[_START])
+            try:
+                await self._runs.start(session, request, run_id=run_id, inbox_id=row.inbox_id)
+            except RunAlreadyActive:
+                return  # its end brings us back
+            except AgentError as error:
+                if error.kind is Kind.UNAVAILABLE:  # no place in this process: the next end of any run tries again
+                    self._postponed[ref.n] = ref
+                    return
+                await self._drop(session, row, error)
+                self._tell(run_id)
+                continue
+            self._tell(run_id)
+            return
+
+    async def _drop(self, session: SessionRow, row: InboxRow, error: AgentError) -> None:
+        _log.warning("queued_run_refused", session_id=session.session_id, code=error.code)
+        unit: UnitOfWork[Any] = UnitOfWork(then=take_inbox(session.ref, inbox_ids=[row.inbox_id]))
+        fields = {"action": "dequeue", "by": "server", "code": error.code, "reason": str(error)}
+        run_id = str(row.message["run_id"])
+        unit.record(session.ref, Record(record_type=RecordType.CONTROL, run_id=run_id, fields=fields))
+        await self._writer.commit(unit)
+
+    def _tell(self, run_id: str) -> None:
+        waiter = self._waiters.pop(run_id, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
