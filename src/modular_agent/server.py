@@ -17,9 +17,11 @@ from modular_agent.api.middleware.drain import Gate
 from modular_agent.api.middleware.stack import EdgeOptions, middleware_stack
 from modular_agent.api.openapi import install_openapi, operation_id
 from modular_agent.api.routers import ROUTERS
+from modular_agent.domain.analytics import LiveFigures
 from modular_agent.kit.logging import Logs
 from modular_agent.kit.redaction import secrets_of
 from modular_agent.realtime.connections import Connections
+from modular_agent.realtime.metrics import MetricsPublisher
 from modular_agent.runtime import Runtime, open_runtime
 from modular_agent.settings import Settings, check_bind, check_production, environment, load_settings
 
@@ -82,6 +84,7 @@ class _Lifespan:
             connections = Connections(clock=runtime.clock, max_connections=settings.websocket.max_connections)
             app.state.runtime = runtime
             app.state.connections = await stack.enter_async_context(connections)
+            await stack.enter_async_context(_metrics(runtime, connections))
             stack.callback(self._gate.close)
             # Before the first request, so that it finds what the files say.
             await stack.enter_async_context(runtime.workflows)
@@ -90,6 +93,18 @@ class _Lifespan:
                 yield
             finally:
                 await _ended(background)
+
+
+def _metrics(runtime: Runtime, connections: Connections) -> MetricsPublisher:
+    figures = LiveFigures(
+        runtime.database,
+        supervisor=runtime.supervisor,
+        hub=runtime.hub,
+        clock=runtime.clock,
+        connections=connections.__len__,
+    )
+    interval = runtime.settings.websocket.metrics_interval
+    return MetricsPublisher(runtime.hub.live, figures, clock=runtime.clock, interval=interval)
 
 
 async def _take_up(runtime: Runtime) -> None:

@@ -79,6 +79,10 @@ class Hub:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Ends every subscription, after what its reader can still be given. May be called again."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -195,6 +199,14 @@ class Hub:
         """The session's log was taken back to `head`: ends its subscriptions with `log_reset`."""
         self._drop(session, Ending.RESET, reset_event(session, head, now_us=self._clock.now_us()))
         self._remember(session.n, head.last_seq)
+
+    def figures(self) -> dict[str, int]:
+        """How much the hub holds: sessions with recent events, their bytes, and readers."""
+        return {
+            "sessions": len(self._topics),
+            "ring_bytes": self._bytes,
+            "subscriptions": sum(topic.subscribers for topic in self._topics.values()),
+        }
 
     async def read_log(self, session: SessionRef, seq: int, limit: int) -> Sequence[CommittedRecord]:
         """For subscriptions: `LogReader.read_after`, few at a time. Raises `LogUnavailable` after `log_timeout`."""

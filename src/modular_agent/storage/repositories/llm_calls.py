@@ -93,6 +93,15 @@ class LlmCallRepository:
         )
         return [ModelUsage(*row) for row in rows]
 
+    async def newest_of_tenant(self, tenant: str, *, since_us: int, limit: int) -> list[LlmCallRow]:
+        """At most `limit` calls of a tenant's sessions since a time, newest first."""
+        rows = await self._readers.query(
+            f"SELECT {column_list(llm_calls, alias='c')} FROM llm_calls c JOIN sessions s ON s.n = c.session_n"
+            " WHERE c.ts >= ? AND s.tenant = ? ORDER BY c.ts DESC LIMIT ?",
+            (since_us, tenant, limit),
+        )
+        return [LlmCallRow(*row) for row in rows]
+
     async def calls_of_run(self, session: SessionRef, run_id: str) -> list[LlmCallRow]:
         """A run's calls, oldest first."""
         rows = await self._readers.query(
