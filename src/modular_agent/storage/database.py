@@ -18,6 +18,7 @@ from modular_agent.storage.mirror_files import FileOperations
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.records import Records
 from modular_agent.storage.repositories.sessions import SessionRepository
+from modular_agent.storage.search_index import SearchIndex
 from modular_agent.storage.session_log import LogListeners, SessionLog
 from modular_agent.storage.session_removal import SessionRemoval
 from modular_agent.storage.writer import QUEUE_LIMIT, Writer
@@ -31,8 +32,8 @@ _WATERMARK: Final = "INSERT INTO mirror VALUES (1, ?) ON CONFLICT (only) DO UPDA
 class Database:
     """An open database; an async context manager (`async with Database.open(data_path) as database`).
 
-    `writer`, `readers`, `records`, `log`, `mirror`, `files` and `removal` are there while it is open. Entering ends
-    deletions of sessions that a crash has interrupted.
+    `writer`, `readers`, `records`, `log`, `mirror`, `files`, `search` and `removal` are there while it is open.
+    Entering ends deletions of sessions that a crash has interrupted.
     """
 
     writer: Writer
@@ -41,6 +42,7 @@ class Database:
     log: SessionLog
     mirror: Mirror
     files: LogFiles
+    search: SearchIndex
     removal: SessionRemoval
 
     def __init__(
@@ -118,12 +120,21 @@ class Database:
         await stack.enter_async_context(self.writer)
         self.readers = await stack.enter_async_context(Readers(location.database, threads=self._reader_threads))
         await stack.enter_async_context(self.mirror)
+        self.search = await stack.enter_async_context(
+            SearchIndex(location.database, location.index, busy=lambda: self.writer.waiting)
+        )
         stack.push_async_callback(self.writer.drain)  # first of all, so that the mirror gets the last records
         self.records = Records(self.readers)
         self.log = SessionLog(writer=self.writer, records=self.records, listeners=listeners)
+        self.log.listen(self.search.committed)
         self.files = LogFiles(location, readers=self.readers, writer=self.writer, mirror=self.mirror, clock=self._clock)
         self.removal = SessionRemoval(
-            writer=self.writer, mirror=self.mirror, sessions=SessionRepository(self.readers), clock=self._clock
+            writer=self.writer,
+            mirror=self.mirror,
+            sessions=SessionRepository(self.readers),
+            clock=self._clock,
+            forget=self.search.forget,
+            files=location.data_path / "files",
         )
         with contextlib.suppress(OSError):  # files that cannot be removed now are tried again at the next start
             await self.removal.finish()

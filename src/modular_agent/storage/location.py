@@ -40,3 +40,8 @@ class Location:
     def history(self) -> Path:
         """The folder of the log files: `YYYYMM/{session_id}.jsonl`."""
         return self.data_path / "history"
+
+    @property
+    def index(self) -> Path:
+        """The folder of the search index, which can be made anew from the records."""
+        return self.data_path / "index"

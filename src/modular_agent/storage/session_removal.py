@@ -1,14 +1,15 @@
 """Deleting a session with all that belongs to it, so that it survives a crash half-way.
 
-First the session is marked and is not found any more; then its rows go, in pieces that hold the writer for a few
-milliseconds each; then its files; its own row last. Whoever finds a marked session goes on from there.
+First the session is marked and is not found any more; then what was made of its records goes (the search index); then
+its rows, in pieces that hold the writer for a few milliseconds each; then its files; its own row last. Whoever finds a
+marked session goes on from there.
 """
 
 import asyncio
 import contextlib
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +40,10 @@ PIECE: Final = 500  # rows
 
 
 class SessionRemoval:
-    """Deletes sessions. Each session's folder below `files`, if there is one, goes with it."""
+    """Deletes sessions. Each session's folder below `files`, if there is one, goes with it.
+
+    `forget(session)` is told of each before its records go, again after a crash.
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class SessionRemoval:
         mirror: Mirror,
         sessions: SessionRepository,
         clock: Clock,
+        forget: Callable[[SessionRef], Awaitable[None]],
         files: Path | None = None,
     ) -> None:
         self._writer = writer
@@ -56,6 +61,7 @@ class SessionRemoval:
         self._clock = clock
         self._inserts = InsertTexts()  # used in the writer's thread only
         self._files = files
+        self._forget = forget
 
     async def delete(self, session: SessionRef) -> None:
         """Deletes the session; done before, it does nothing. Raises `SessionBusy` while a run is active.
@@ -74,6 +80,7 @@ class SessionRemoval:
         return len(begun)
 
     async def _remove(self, session: SessionRef) -> None:
+        await self._forget(session)
         large = (records, checkpoint_writes, checkpoints, log_items, llm_calls)
         others = [table for table in metadata.sorted_tables if "session_n" in table.columns and table not in large]
         for table in (*large, *others):

@@ -78,7 +78,12 @@ class SessionsService:
         self._rows = SessionRepository(database.readers)
         self._lists = SessionLists(database.readers)
         self._removal = SessionRemoval(
-            writer=database.writer, mirror=database.mirror, sessions=self._rows, clock=clock, files=files
+            writer=database.writer,
+            mirror=database.mirror,
+            sessions=self._rows,
+            clock=clock,
+            forget=database.search.forget,
+            files=files,
         )
         self._checkpoints = CheckpointRepository(database.readers)
         self._calls = LlmCallRepository(database.readers)

@@ -1,0 +1,65 @@
+"""Pieces of text that the search index holds: short enough to find any substring, in English and in Chinese.
+
+A text is folded (NFKC, case), then cut into runs. A run of ASCII letters and digits gives all its trigrams and its last
+two characters and last one, so that a search for one or two letters finds word ends too; a run of other characters
+gives every character and every pair. SQLite's own trigram tokenizer finds no Chinese word of two characters.
+"""
+
+import re
+import unicodedata
+from itertools import pairwise
+from typing import Final
+
+__all__ = ["fold", "grams_of", "match_of"]
+
+MATCHED_GRAMS: Final = 16  # of a query; what more would tell, the comparison with the text tells too
+_RUNS: Final = re.compile(r"[a-z0-9]+|[^\x00-\x7f]+")
+
+
+def fold(text: str) -> str:
+    """`text` as it is compared: compatibility forms and letter cases made equal (Unicode's NFKC_Casefold, nearly)."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def grams_of(folded: str) -> set[str]:
+    """All grams of a folded text."""
+    grams: set[str] = set()
+    for run in _RUNS.findall(folded):
+        if run.isascii():
+            grams.update(map("".join, zip(run, run[1:], run[2:], strict=False)))
+            grams.add(run[-2:])
+            grams.add(run[-1])
+        else:
+            grams.update(run)
+            grams.update(map("".join, pairwise(run)))
+    return grams
+
+
+def match_of(folded: str) -> str | None:
+    """The FTS5 expression that every text containing the folded query fulfils; None where the query has no gram.
+
+    The grams hold letters, digits and non-ASCII characters only, so nothing in a query can act as an operator.
+    """
+    long: list[str] = []
+    short: list[str] = []
+    for run in _RUNS.findall(folded):
+        if not run.isascii():
+            long += [run[i : i + 2] for i in _places(len(run), 2)] if len(run) > 1 else [run]
+        elif len(run) > 2:
+            long += [run[i : i + 3] for i in _places(len(run), 3)]
+        else:
+            short.append(run)
+    if long:
+        chosen = list(dict.fromkeys(long))
+        step = -(-len(chosen) // MATCHED_GRAMS)
+        return " AND ".join(f'"{gram}"' for gram in chosen[::step])
+    if short:  # the beginning of a trigram, or an end
+        return f'"{max(short, key=len)}"*'
+    return None
+
+
+def _places(length: int, size: int) -> list[int]:
+    """Where to take pieces of `size` out of a run so that they cover it."""
+    return [*range(0, length - size, size), length - size]
