@@ -4,9 +4,10 @@
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import structlog
 import uvicorn
@@ -17,6 +18,7 @@ from modular_agent.api.middleware.drain import Gate
 from modular_agent.api.middleware.stack import EdgeOptions, middleware_stack
 from modular_agent.api.openapi import install_openapi, operation_id
 from modular_agent.api.routers import ROUTERS
+from modular_agent.api.stopping import Server, Stopping, when_told_to_end
 from modular_agent.domain.analytics import LiveFigures
 from modular_agent.kit.logging import Logs
 from modular_agent.kit.redaction import secrets_of
@@ -25,8 +27,9 @@ from modular_agent.realtime.metrics import MetricsPublisher
 from modular_agent.runtime import Runtime, open_runtime
 from modular_agent.settings import Settings, check_bind, check_production, environment, load_settings
 
-__all__ = ["create_app", "serve"]
+__all__ = ["create_app", "serve", "stopping_of"]
 
+STARTUP_FAILED: Final = 3  # the exit code of uvicorn
 _log = structlog.get_logger(__name__)
 
 
@@ -85,7 +88,9 @@ class _Lifespan:
             app.state.runtime = runtime
             app.state.connections = await stack.enter_async_context(connections)
             await stack.enter_async_context(_metrics(runtime, connections))
-            stack.callback(self._gate.close)
+            stopping = app.state.stopping = Stopping(runtime, self._gate)
+            stack.push_async_callback(stopping.wait)
+            stack.enter_context(when_told_to_end(stopping.begin))
             # Before the first request, so that it finds what the files say.
             await stack.enter_async_context(runtime.workflows)
             background = asyncio.create_task(_take_up(runtime), name="take up")
@@ -110,6 +115,7 @@ def _metrics(runtime: Runtime, connections: Connections) -> MetricsPublisher:
 async def _take_up(runtime: Runtime) -> None:
     """Takes up runs and deletions that a process left behind; requests are served meanwhile."""
     resumed = await runtime.runs.recover()
+    await runtime.multitask.recover()
     deleted = await runtime.sessions.finish_deletions()
     if resumed or deleted:
         _log.info("recovered", runs=resumed, deletions=deleted)
@@ -134,8 +140,9 @@ def _logs(settings: Settings, environ: dict[str, str]) -> Logs:
 
 def serve(settings: Settings, *, insecure: bool = False) -> None:
     """Serves until SIGINT or SIGTERM; then drains: no new work, steps in progress finish, clients are told."""
-    uvicorn.run(
-        create_app(settings, insecure=insecure),
+    app = create_app(settings, insecure=insecure)
+    config = uvicorn.Config(
+        app,
         host=settings.http.host,
         port=settings.http.port,
         log_config=None,
@@ -144,6 +151,15 @@ def serve(settings: Settings, *, insecure: bool = False) -> None:
         ws_max_size=settings.websocket.max_message_bytes + 1024,
         timeout_graceful_shutdown=int(settings.http.shutdown_grace) + 5,
     )
+    server = Server(config, lambda: stopping_of(app))
+    server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILED)
+
+
+def stopping_of(app: FastAPI) -> Stopping | None:
+    """The end of the application's process; None before it has started."""
+    return getattr(app.state, "stopping", None)
 
 
 def __getattr__(name: str) -> Any:

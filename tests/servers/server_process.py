@@ -285,12 +285,14 @@ class ServerProcess:
     ) -> AsyncGenerator[SseEvent]:
         """The session's events (SSE) until the server ends the stream; closing the generator cuts the connection.
 
-        Raises `httpx.TransportError` when the connection breaks. Use it within `contextlib.aclosing`.
+        Raises `httpx.TransportError` when the connection breaks, `httpx.HTTPStatusError` for no stream. Use it within `contextlib.aclosing`.
         """
         headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
         path = f"/sessions/{session_id}/events"
         async with self.client.stream("GET", path, params=params, headers=headers, timeout=60.0) as answer:
-            assert answer.status_code == 200, (await answer.aread())[:2000]
+            if answer.status_code != 200:
+                await answer.aread()
+                answer.raise_for_status()
             async for event in read_sse(answer.aiter_bytes()):
                 yield event
 
