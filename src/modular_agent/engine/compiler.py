@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from langgraph.graph import END, START, StateGraph
-from langgraph.runtime import Runtime
 from langgraph.types import Command, Send
 
 from modular_agent.engine.context import RunContext
@@ -24,6 +23,7 @@ from modular_agent.engine.nodes.result_cache import ResultCache
 from modular_agent.engine.nodes.step import Step, StepPolicy
 from modular_agent.engine.nodes.visit import SENT, Body, Updates, Visit
 from modular_agent.engine.nodes.workflow import Graph, SubWorkflow
+from modular_agent.engine.sequence import Decision, slim
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.model import AgentNode, EdgeSpec, MapNode, NodeSpec, RetrySpec, ToolsNode
 from modular_agent.engine.state import StateShape, opened
@@ -59,7 +59,9 @@ class Compiler:
             self._add_node(name, node)
         for source in [START, *self.workflow.spec.nodes]:
             self._add_edges(source)
-        return self.graph.compile(checkpointer=checkpointer, name=self.workflow.spec.name)
+        graph = self.graph.compile(checkpointer=checkpointer, name=self.workflow.spec.name)
+        slim(graph)
+        return graph
 
     # -- nodes -------------------------------------------------------------------------------------------------
 
@@ -70,7 +72,8 @@ class Compiler:
             self._add_step(name, MapList(name, over), node)
             self._add_step(f"{name}.item", MapItem(name, body), node, visible=False, slots=node.max_parallel)
             self._add_step(f"{name}.join", MapJoin(name, node.writes or name), None, logged=False)
-            self.graph.add_conditional_edges(name, self._map_targets(name, node.as_), [f"{name}.item", f"{name}.join"])
+            targets = Decision(self._map_targets(name, node.as_))
+            self.graph.add_conditional_edges(name, targets, [f"{name}.item", f"{name}.join"])
             self.graph.add_edge(f"{name}.item", f"{name}.join")
         elif isinstance(node, AgentNode):
             self._add_step(name, body, node)
@@ -140,14 +143,14 @@ class Compiler:
         ends = [_graph_name(edge.to) for _, edge in self._edges(source)]
         self.graph.add_node(rescue, Step(_spec_name(source), _rerouted(decide), self._hidden_policy()).node())
 
-        def route(state: dict[str, Any], runtime: Runtime[RunContext]) -> Targets:
+        def route(state: dict[str, Any], context: RunContext) -> Targets:
             try:
-                return decide(state, runtime.context)
+                return decide(state, context)
             except (ExpressionFailed, NoRoute):
                 return [rescue]  # evaluates it again, and fails as a node can
 
         more = [f"{source}.tools"] if is_agent else []
-        self.graph.add_conditional_edges(exit_node, route, [*ends, *more, rescue])
+        self.graph.add_conditional_edges(exit_node, Decision(route), [*ends, *more, rescue])
 
     def _hidden_policy(self) -> StepPolicy:
         return StepPolicy(shape=self.shape, visible=False, logged=False)
@@ -181,8 +184,8 @@ class Compiler:
 
         return decide
 
-    def _map_targets(self, name: str, as_name: str) -> Callable[[dict[str, Any]], Targets]:
-        def decide(state: dict[str, Any]) -> Targets:
+    def _map_targets(self, name: str, as_name: str) -> Callable[[dict[str, Any], RunContext], Targets]:
+        def decide(state: dict[str, Any], _: RunContext) -> Targets:
             items = sends(name, as_name, state)
             return [Send(f"{name}.item", {SENT: item}) for item in items] or [f"{name}.join"]
 
