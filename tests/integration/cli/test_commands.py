@@ -1,11 +1,11 @@
 """The other commands."""
 
 import json
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +25,12 @@ edges:
 """
 
 
+def cpu_seconds() -> float:
+    """Of the processes that have ended: the clock on the wall says more of the machine's other work."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_the_help_imports_neither_engine_nor_server_and_is_quick(project: Any) -> None:
     code = (
         "import sys\nfrom modular_agent.cli.app import main\ncode = main(sys.argv[1:])\n"
@@ -33,9 +39,9 @@ def test_the_help_imports_neither_engine_nor_server_and_is_quick(project: Any) -
     )
     took: list[float] = []
     for arguments in (["--help"], ["run", "--help"], ["sessions", "list", "--help"]):
-        began = time.perf_counter()
+        began = cpu_seconds()
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-        took.append(time.perf_counter() - began)
+        took.append(cpu_seconds() - began)
         assert done.stderr.strip() == "0 []"
         assert "Usage:" in done.stdout
     assert min(took) < 0.35
