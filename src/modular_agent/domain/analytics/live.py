@@ -18,7 +18,7 @@ __all__ = ["LiveFigures"]
 
 NANO: Final = 1_000_000_000
 WINDOW: Final = 300  # seconds of model calls
-MOST
+MOST_CALLS: Final = 10_000  # of the newest: bounds what one sample reads
 
 
 class LiveFigures:
