@@ -1,0 +1,109 @@
+"""The verbs about statistics: how fast, how many tokens, how much money, what failed, and how that develops."""
+
+import asyncio
+import sqlite3
+from typing import Any, Final
+
+from modular_agent.domain.analytics.figures import (
+    cost_figures,
+    error_figures,
+    performance_figures,
+    run_figures,
+    session_count,
+    token_figures,
+)
+from modular_agent.domain.analytics.period import Period
+from modular_agent.domain.analytics.resources import ProcessResources
+from modular_agent.domain.analytics.session_figures import sessions_in_all, statistics_of_session
+from modular_agent.domain.analytics.trends import Trend, trend_of
+from modular_agent.events import SessionRef
+from modular_agent.kit.clock import Clock
+from modular_agent.storage.database import Database
+from modular_agent.storage.errors import SessionUnknown
+from modular_agent.storage.repositories.sessions import SessionRepository
+from modular_agent.storage.statistics.scope import Scope
+
+__all__ = ["AnalyticsService"]
+
+TOP: Final = 20  # sessions
+
+
+class AnalyticsService:
+    """Answers in the shapes of the API (JSON objects), each from one snapshot. With a `session_id`, of that session.
+
+    Raises `SessionUnknown`.
+    """
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._readers = database.readers
+        self._sessions = SessionRepository(database.readers)
+        self._clock = clock
+        self._resources = ProcessResources()
+
+    async def performance(self, period: Period, *, session_id: str | None = None) -> dict[str, Any]:
+        """Response times, throughput, failures; and what the process uses now."""
+        scope = await self._scope(period, session_id)
+        now = self._clock.now_us()
+        figures = await self._readers.run(lambda connection: performance_figures(connection, scope, now_us=now))
+        resources = await asyncio.to_thread(self._resources.view)
+        return {"session_id": session_id, **period.view(), **figures, "resource_usage": resources}
+
+    async def tokens(self, period: Period, *, session_id: str | None = None, top: int = TOP) -> dict[str, Any]:
+        scope = await self._scope(period, session_id)
+        figures = await self._readers.run(lambda connection: token_figures(connection, scope, top=top))
+        return {"session_id": session_id, **period.view(), **figures}
+
+    async def cost(self, period: Period, *, session_id: str | None = None, top: int = TOP) -> dict[str, Any]:
+        scope = await self._scope(period, session_id)
+        figures = await self._readers.run(lambda connection: cost_figures(connection, scope, top=top))
+        return {"session_id": session_id, **period.view(), **figures}
+
+    async def errors(self, period: Period, *, session_id: str | None = None, top: int = TOP) -> dict[str, Any]:
+        scope = await self._scope(period, session_id)
+        now = self._clock.now_us()
+        figures = await self._readers.run(lambda connection: error_figures(connection, scope, top=top, now_us=now))
+        return {"session_id": session_id, **period.view(), **figures}
+
+    async def trend(self, trend: Trend, *, session_id: str | None = None) -> dict[str, Any]:
+        scope = await self._scope(Period(), session_id)
+        now = self._clock.now_us()
+        figures = await self._readers.run(
+            lambda connection: trend_of(connection, trend, now_us=now, session_n=scope.session_n, tenant=scope.tenant)
+        )
+        return {"session_id": session_id, **figures}
+
+    async def everything(self, period: Period, *, top: int = TOP) -> dict[str, Any]:
+        """All figures of a period, for a report."""
+        scope = period.scope()
+        now = self._clock.now_us()
+
+        def read(connection: sqlite3.Connection) -> dict[str, Any]:
+            return {
+                "sessions": {"created": session_count(connection, scope)},
+                "runs": run_figures(connection, scope),
+                "performance": performance_figures(connection, scope, now_us=now),
+                "tokens": token_figures(connection, scope, top=top),
+                "cost": cost_figures(connection, scope, top=top),
+                "errors": error_figures(connection, scope, top=top, now_us=now),
+            }
+
+        return {**period.view(), **await self._readers.run(read)}
+
+    async def all_sessions(self) -> dict[str, Any]:
+        """How many sessions there are, and how their runs went."""
+        return await self._readers.run(lambda connection: sessions_in_all(connection, Scope()))
+
+    async def session(self, session: SessionRef) -> dict[str, Any]:
+        """What one session has come to."""
+        found = await self._readers.run(lambda connection: statistics_of_session(connection, session))
+        if found is None:
+            raise SessionUnknown(session_id=session.session_id)
+        return found
+
+    async def _scope(self, period: Period, session_id: str | None) -> Scope:
+        if session_id is None:
+            return period.scope()
+        session = await self._sessions.ref(session_id)
+        if session is None:
+            raise SessionUnknown(session_id=session_id)
+        return period.scope(session_n=session.n)
