@@ -68,8 +68,9 @@ class Follower(ABC):
                 await self._connection(left)
             except (httpx.TransportError, OSError, WebSocketException, TimeoutError):
                 await asyncio.sleep(0.05)  # the server is away
-            except httpx.HTTPStatusError as error:  # it is about to go
-                assert error.response.status_code == 503, error.response.text
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != 503:  # it is about to go
+                    raise
                 await asyncio.sleep(0.05)
 
     async def _connection(self, left: int | None) -> None:
