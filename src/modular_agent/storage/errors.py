@@ -8,6 +8,7 @@ AgentError
 ├── RunUnknown / RunAlreadyActive / SessionBusy
 ├── RequestRepeated / IdempotencyKeyReused
 ├── InterruptClosed / InterruptUnknown
+├── MessageUnknown / BookmarkUnknown
 ├── StorageBusy / StorageFull / StorageFailed / StorageClosed
 ├── DatabaseUnsupported / DatabaseForeign / DatabaseTooNew
 └── DataPathInUse          another process owns the data path
@@ -19,6 +20,7 @@ from typing import Final
 from modular_agent.errors import AgentError, Kind
 
 __all__ = [
+    "BookmarkUnknown",
     "ConstraintViolated",
     "DataPathInUse",
     "DatabaseForeign",
@@ -27,6 +29,7 @@ __all__ = [
     "IdempotencyKeyReused",
     "InterruptClosed",
     "InterruptUnknown",
+    "MessageUnknown",
     "RequestRepeated",
     "RunAlreadyActive",
     "RunUnknown",
@@ -177,6 +180,30 @@ class InterruptClosed(AgentError):
     def __init__(self, *, interrupt_id: str, status: str) -> None:
         super().__init__(interrupt_id=interrupt_id, status=status)
         self.status = status
+
+
+class MessageUnknown(AgentError):
+    """The session's log has no such message."""
+
+    code = "message_not_found"
+    kind = Kind.NOT_FOUND
+    english = "Session {session_id} has no message {message_id}."
+    chinese = "会话 {session_id} 中没有消息 {message_id}。"
+
+    def __init__(self, *, session_id: str, message_id: str) -> None:
+        super().__init__(session_id=session_id, message_id=message_id)
+
+
+class BookmarkUnknown(AgentError):
+    """There is no such bookmark."""
+
+    code = "bookmark_not_found"
+    kind = Kind.NOT_FOUND
+    english = "There is no bookmark {bookmark_id}."
+    chinese = "书签 {bookmark_id} 不存在。"
+
+    def __init__(self, *, bookmark_id: str) -> None:
+        super().__init__(bookmark_id=bookmark_id)
 
 
 class StorageBusy(AgentError):

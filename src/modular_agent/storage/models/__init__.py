@@ -4,6 +4,7 @@ Columns are integers, text and bytes only, because compiled statements skip SQLA
 microseconds since the epoch (UTC), money is nano-dollars, JSON is text (or bytes where only Python reads it).
 """
 
+from modular_agent.storage.models.bookmarks import bookmarks
 from modular_agent.storage.models.checkpoints import checkpoint_writes, checkpoints, log_items
 from modular_agent.storage.models.effects import effects
 from modular_agent.storage.models.errors import errors
@@ -30,6 +31,7 @@ from modular_agent.storage.models.workflows import workflow_versions, workflows
 __all__ = [
     "ACTIVE_STATUSES_SQL",
     "SUMS",
+    "bookmarks",
     "checkpoint_writes",
     "checkpoints",
     "effects",

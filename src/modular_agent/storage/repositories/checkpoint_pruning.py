@@ -20,6 +20,10 @@ __all__ = [
 ]
 
 _ALL: Final = (checkpoints, checkpoint_writes, log_items)
+_BOOKMARKED: Final = (
+    "SELECT coalesce((SELECT min(c.checkpoint_id) FROM checkpoints c WHERE c.session_n = b.session_n AND c.ns = ''"
+    " AND c.created_at >= b.message_ts), '') FROM bookmarks b WHERE b.session_n = ?1"
+)
 _RETURNING: Final = "RETURNING session_n, ns, checkpoint_id"
 
 
@@ -28,7 +32,8 @@ def prune_checkpoints(
 ) -> Callable[[sqlite3.Connection], int]:
     """The step that keeps the newest `keep` root checkpoints, the saved ones and those in `protect`.
 
-    The namespaces of sub-graphs go with the root checkpoint they belong to. Its result is the number deleted.
+    The first checkpoint after each bookmarked message is kept too: the state of which the message is a part. The
+    namespaces of sub-graphs go with the root checkpoint they belong to. Its result is the number deleted.
     """
 
     def step(connection: sqlite3.Connection) -> int:
@@ -36,7 +41,8 @@ def prune_checkpoints(
             "DELETE FROM checkpoints WHERE session_n = ?1 AND ns = '' AND saved_name IS NULL"
             " AND checkpoint_id NOT IN (SELECT checkpoint_id FROM checkpoints WHERE session_n = ?1 AND ns = ''"
             " ORDER BY checkpoint_id DESC LIMIT ?2)"
-            f" AND checkpoint_id NOT IN (SELECT value FROM json_each(?3)) {_RETURNING}",
+            " AND checkpoint_id NOT IN (SELECT value FROM json_each(?3))"
+            f" AND checkpoint_id NOT IN ({_BOOKMARKED}) {_RETURNING}",
             (session.n, keep, _json(list(protect))),
         ).fetchall()
         doomed += _delete_rootless(connection, session.n)
