@@ -10,6 +10,8 @@ from modular_agent.kit.clock import Clock, SystemClock
 from modular_agent.settings import Settings
 
 if TYPE_CHECKING:
+    from modular_agent.domain.analytics.reports import ReportsService
+    from modular_agent.domain.analytics.service import AnalyticsService
     from modular_agent.domain.history.service import HistoryService
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.interventions import Interventions
@@ -51,6 +53,8 @@ class Runtime:
     checkpoints: "SessionCheckpoints"
     views: "RunViews"
     supervisor: "Supervisor"
+    analytics: "AnalyticsService"
+    reports: "ReportsService"
 
 
 @asynccontextmanager
@@ -97,6 +101,7 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
     control = RunControl(database, runs=runs, supervisor=supervisor, store=store, clock=clock)
     await stack.enter_async_context(Timers(database, runs=runs, control=control, clock=clock))
     await stack.enter_async_context(Retention(database, runs=runs, keep=storage.keep_checkpoints))
+    analytics = AnalyticsService(database, clock=clock)
     return Runtime(
         settings=settings,
         clock=clock,
@@ -128,6 +133,8 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
         checkpoints=SessionCheckpoints(database, catalog=catalog, store=store, saver=saver, clock=clock),
         views=RunViews(database, store=store, supervisor=supervisor),
         supervisor=supervisor,
+        analytics=analytics,
+        reports=ReportsService(database, analytics=analytics, clock=clock),
     )
 
 

@@ -5,17 +5,29 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from modular_agent.api.routers import checkpoints, history, runs, sessions, system, websocket, workflow_runs, workflows
+from modular_agent.api.routers import (
+    analytics,
+    checkpoints,
+    history,
+    runs,
+    sessions,
+    system,
+    websocket,
+    workflow_runs,
+    workflows,
+)
 
 __all__ = ["ROUTERS"]
 
 ROUTERS: Final[Sequence[APIRouter]] = (
+    analytics.statistics,  # before the session in the path
     sessions.router,
     runs.router,
     checkpoints.router,
     workflows.router,
     workflow_runs.router,
     history.router,
+    analytics.router,
     system.router,
     websocket.router,
 )

@@ -54,11 +54,11 @@ class ReportsService:
         self._analytics = analytics
         self._clock = clock
 
-    async def make(self, start: int | None, end: int | None, *, format: str) -> Document:
+    async def make(self, start: int | None, end: int | None, *, written: str) -> Document:
         """The report of a period (µs); without an end up to now, without a start the 7 days before its end."""
-        check_format(format)
+        check_format(written)
         period = self._period(start, end)
-        return render(await self._analytics.everything(period), title=_title(period), format=format)
+        return render(await self._analytics.everything(period), title=_title(period), written=written)
 
     async def keep(self, start: int | None, end: int | None, *, title: str | None) -> ReportRow:
         """Keeps the figures of a period as they stand now."""
@@ -80,13 +80,13 @@ class ReportsService:
         await self._writer.commit(unit)
         return row
 
-    async def kept(self, report_id: str, *, format: str) -> Document:
+    async def kept(self, report_id: str, *, written: str) -> Document:
         """A kept report in a format."""
-        check_format(format)
+        check_format(written)
         row = await self._rows.get(report_id, tenant=TENANT)
         if row is None:
             raise ReportUnknown(report_id=report_id)
-        return render(orjson.loads(row.figures), title=row.title, format=format)
+        return render(orjson.loads(row.figures), title=row.title, written=written)
 
     async def page(self, *, page: int, page_size: int) -> tuple[list[dict[str, Any]], int]:
         """Kept reports, newest first, without their figures; and how many there are."""
@@ -104,13 +104,13 @@ class ReportsService:
         return Period(start=max(0, end - DEFAULT_DAYS * DAY) if start is None else start, end=end)
 
 
-def check_format(format: str) -> None:
-    if format not in FORMATS:
-        raise ReportFormatUnknown(format, tuple(FORMATS))
+def check_format(written: str) -> None:
+    if written not in FORMATS:
+        raise ReportFormatUnknown(written, tuple(FORMATS))
 
 
-def render(figures: Mapping[str, Any], *, title: str, format: str) -> Document:
-    media_type, suffix, write = FORMATS[format]
+def render(figures: Mapping[str, Any], *, title: str, written: str) -> Document:
+    media_type, suffix, write = FORMATS[written]
     return Document(write(figures, title), media_type, suffix)
 
 
