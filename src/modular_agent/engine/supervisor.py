@@ -293,8 +293,9 @@ class Supervisor:
 
     async def _announced(self, run: Run, status: RunStatus, control: Record) -> bool:
         """Logs what the run is about to do; False when somebody else's control, or its end, came first."""
+        about = run.context.record(RecordType.RUN, None, status=status, session_status=SESSION_STATUS_OF_RUN[status])
         try:
-            await self._services.store.change(run.ticket.key, RunChange(status=status), Facts(records=[control]))
+            await self._services.store.change(run.ticket.key, RunChange(status=status), Facts(records=[control, about]))
         except AgentError as error:
             if error.kind is not Kind.CONFLICT:
                 raise

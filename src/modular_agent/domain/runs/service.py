@@ -231,7 +231,12 @@ class RunsService:
             records = [*([control] if control else []), _run_record(key, status)]
             self._store.add_facts(unit, key, Facts(records=records))
             unit.then = transition_run(
-                run.run_id, status, now_us=self._clock.now_us(), expected_epoch=run.epoch, raise_epoch=True
+                run.run_id,
+                status,
+                now_us=self._clock.now_us(),
+                expected_epoch=run.epoch,
+                raise_epoch=True,
+                change=RunChange(result=None, error=None),  # of the attempt that failed
             )
         committed = await self._writer.commit(unit)
         assert committed.result is not None
