@@ -29,9 +29,7 @@ import psutil
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parent
-SERVE: Final = (
-    "from modular_agent.server import serve; from modular_agent.settings import load_settings; serve(load_settings())"
-)
+SERVE: Final = ("-m", "modular_agent", "serve")
 QUESTION: Final = "What is 17 * 23?"
 CONCURRENCIES: Final = (1, 16, 64)
 
@@ -102,7 +100,7 @@ class Product:
         self.data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="turns-")))
         self.port = free_port()
         environment = server_environment(self.data, self.port, model_url)
-        self.process = stack.enter_context(process([sys.executable, "-c", SERVE], environment))
+        self.process = stack.enter_context(process([sys.executable, *SERVE], environment))
         wait_until(lambda: answers(self.port))
         self.url = f"http://127.0.0.1:{self.port}"
         self.body = {"message": QUESTION, "mode": "stream"}
@@ -220,7 +218,7 @@ def starts_section(arguments: argparse.Namespace) -> dict[str, float]:
                 port = free_port()
                 began = time.perf_counter()
                 environment = server_environment(Path(data), port, model_url)
-                with process([sys.executable, "-c", SERVE], environment) as server:
+                with process([sys.executable, *SERVE], environment) as server:
                     wait_until(lambda port=port: answers(port))
                     up = time.perf_counter() - began
                     spent = cpu_seconds(server)

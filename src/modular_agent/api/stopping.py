@@ -16,6 +16,7 @@ from typing import Final
 import uvicorn
 
 from modular_agent.api.middleware.drain import Gate
+from modular_agent.kit.memory import has_started
 from modular_agent.runtime import Runtime
 
 __all__ = ["Server", "Stopping", "when_told_to_end"]
@@ -83,6 +84,10 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, stopping: Callable[[], Stopping | None]) -> None:
         super().__init__(config)
         self._stopping = stopping
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        has_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         cutting = asyncio.create_task(self._cut_off(), name="cut off")
