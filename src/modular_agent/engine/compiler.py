@@ -105,6 +105,7 @@ class Compiler:
             cache=ResultCache(ttl=node.cache.ttl) if node and node.cache else None,
             slots=slots,
             visible=visible,
+            loop_key=count_key(name) if isinstance(node, AgentNode) else None,
             logged=logged,
             leaf=not isinstance(body.body if isinstance(body, MapItem) else body, SubWorkflow),
         )

@@ -47,6 +47,7 @@ class NodeFailure(GraphBubbleUp):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPolicy:
     """How a node is executed. `timeout` is in seconds per attempt; `visible` nodes appear in the path.
+    `loop_key` is the state key under which an agent counts its model calls: its loop is one entry of the path.
 
     `logged` is false for nodes that only exist in the compiled graph. A `leaf` runs no graph of ours inside: in step
     mode it asks for the hold when it starts. A sub-graph that asked before its own first node would never get on.
@@ -58,6 +59,7 @@ class StepPolicy:
     cache: ResultCache | None = None
     slots: int | None = None
     visible: bool = True
+    loop_key: str | None = None
     logged: bool = True
     leaf: bool = True
 
@@ -208,8 +210,14 @@ class Step:
     # -- records -----------------------------------------------------------------------------------------------
 
     def _start_record(self, visit: Visit) -> Any:
-        fields = visit.context.progress.start(visit.node, step_id=visit.step_id, visible=self._policy.visible)
+        fields = visit.context.progress.start(visit.node, step_id=visit.step_id, visible=self._is_visible(visit))
         return visit.context.record(RecordType.STEP, visit.node, task_id=visit.task_id, **fields)
+
+    def _is_visible(self, visit: Visit) -> bool:
+        """Whether this execution is an entry of the path: an agent's loop is one, however often it asks its model."""
+        key = self._policy.loop_key
+        run_id, count = (visit.state.get(key) if key else None) or ("", 0)
+        return self._policy.visible and not (run_id == visit.context.key.run_id and count)
 
     def _end_record(self, visit: Visit, status: str, started: float) -> Any:
         fields = visit.context.progress.end(visit.node, status=status)
