@@ -236,7 +236,8 @@ class ServerProcess:
     def client(self) -> httpx.AsyncClient:
         """A client whose base is this server; connections are kept alive and unlimited."""
         if self._client is None:
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+            # Let go before the server does (after 5 s): a request on a connection that it is closing would be lost.
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2.0)
             self._client = httpx.AsyncClient(base_url=self.url, timeout=30.0, limits=limits, trust_env=False)
         return self._client
 
