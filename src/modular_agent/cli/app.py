@@ -11,6 +11,7 @@ import typer
 from modular_agent.cli.commands import db, sessions
 from modular_agent.cli.commands.draw import draw
 from modular_agent.cli.commands.init import init
+from modular_agent.cli.commands.reprice import reprice
 from modular_agent.cli.commands.run import run
 from modular_agent.cli.commands.serve import serve
 from modular_agent.cli.commands.test import try_out
@@ -40,6 +41,7 @@ def make_app() -> typer.Typer:
         app.command(command.__name__)(command)
     app.command("test")(try_out)
     app.command("draw")(draw)
+    app.command("reprice")(reprice)
     app.command("version")(version)
     listed = typer.Typer(help="Look at sessions, also while a server runs.", no_args_is_help=True)
     listed.command("list")(sessions.list_sessions)

@@ -57,6 +57,14 @@ CHINESE: Final[Mapping[str, str]] = {
     ),
     "A workflow file, or its name.": ("工作流文件，或其名称。"),
     "Write to this file instead.": ("写入此文件。"),
+    (
+        "Compute the cost of all model calls again, by prices.yaml of the configs root and the price table.\n\n"
+        "The log keeps what was known then; statistics follow. Beside a server only a dry run is possible."
+    ): (
+        "按配置根目录的 prices.yaml 与价格表重新计算所有模型调用的费用。\n\n"
+        "日志保留当时的记录；统计随之更新。服务器运行时只能试运行。"
+    ),
+    "Only say what would change.": ("只说明将有哪些改变。"),
     "Show the version, and those of Python and the main libraries.": ("显示版本，以及 Python 和主要库的版本。"),
     "Look at sessions, also while a server runs.": ("查看会话，服务器运行时也可以。"),
     "List sessions, the newest first.": ("列出会话，最新的在前。"),

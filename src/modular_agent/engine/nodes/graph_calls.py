@@ -279,6 +279,7 @@ class GraphCalls(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
             cache_write_tokens=usage.cache_write_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             cost_nano=price.amount_nano if price else None,
+            served_by="",
             price_source=f"{price.source} {price.version}".strip() if price else None,
         )
         context.budget.settle(call.reserved, made)

@@ -113,6 +113,10 @@ class PriceBook:
             return None
         return self._from_table(provider, model, usage, at, served_by)
 
+    def overrides(self, provider: str, model: str) -> bool:
+        """Whether the operator gave prices of this model."""
+        return self._override(provider, model) is not None
+
     def _override(self, provider: str, model: str) -> TokenPrices | None:
         if not self._exact and not self._patterns:
             return None
