@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import httpx
 import orjson
@@ -23,6 +23,7 @@ from modular_agent.runtime import Runtime
 from modular_agent.server import create_app
 from modular_agent.settings import load_settings
 
+QUICK: Final = {"LOG_FILE": "none", "SHUTDOWN_GRACE_SECONDS": "0.2"}  # unless a test says otherwise
 __all__ = ["Event", "Events", "LiveServer", "Socket", "calls", "script"]
 
 
