@@ -6,7 +6,9 @@ microseconds since the epoch (UTC), money is nano-dollars, JSON is text (or byte
 
 from modular_agent.storage.models.bookmarks import bookmarks
 from modular_agent.storage.models.checkpoints import checkpoint_writes, checkpoints, log_items
+from modular_agent.storage.models.configurations import configurations
 from modular_agent.storage.models.effects import effects
+from modular_agent.storage.models.error_groups import error_groups, error_traces
 from modular_agent.storage.models.errors import errors
 from modular_agent.storage.models.idempotency import idempotency_keys
 from modular_agent.storage.models.interrupts import interrupts
@@ -34,8 +36,11 @@ __all__ = [
     "bookmarks",
     "checkpoint_writes",
     "checkpoints",
+    "configurations",
     "effects",
+    "error_groups",
     "error_hour",
+    "error_traces",
     "errors",
     "histogram_day",
     "idempotency_keys",
