@@ -4,7 +4,7 @@ import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from modular_agent.kit.clock import Clock, SystemClock
 from modular_agent.settings import Settings
@@ -12,7 +12,7 @@ from modular_agent.settings import Settings
 if TYPE_CHECKING:
     from modular_agent.domain.analytics.reports import ReportsService
     from modular_agent.domain.analytics.service import AnalyticsService
-    from modular_agent.domain.history.service import HistoryService
+    from modular_agent.domain.history import Bookmarks, HistorySearch, HistoryService, LogExport
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.interventions import Interventions
     from modular_agent.domain.runs.multitask import Multitask
@@ -46,6 +46,9 @@ class Runtime:
     workflows: "WorkflowsService"
     sessions: "SessionsService"
     history: "HistoryService"
+    search: "HistorySearch"
+    exports: "LogExport"
+    bookmarks: "Bookmarks"
     runs: "RunsService"
     control: "RunControl"
     interventions: "Interventions"
@@ -53,6 +56,17 @@ class Runtime:
     checkpoints: "SessionCheckpoints"
     views: "RunViews"
     supervisor: "Supervisor"
+    analytics: "AnalyticsService"
+    reports: "ReportsService"
+
+
+class _Projections(TypedDict):
+    """The parts that read what the log and its sums hold."""
+
+    history: "HistoryService"
+    search: "HistorySearch"
+    exports: "LogExport"
+    bookmarks: "Bookmarks"
     analytics: "AnalyticsService"
     reports: "ReportsService"
 
@@ -73,7 +87,6 @@ async def open_runtime(
 
 
 async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], stack: AsyncExitStack) -> Runtime:
-    from modular_agent.domain.history.service import HistoryService
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.interventions import Interventions
     from modular_agent.domain.runs.multitask import Multitask
@@ -101,7 +114,6 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
     control = RunControl(database, runs=runs, supervisor=supervisor, store=store, clock=clock)
     await stack.enter_async_context(Timers(database, runs=runs, control=control, clock=clock))
     await stack.enter_async_context(Retention(database, runs=runs, keep=storage.keep_checkpoints))
-    analytics = AnalyticsService(database, clock=clock)
     return Runtime(
         settings=settings,
         clock=clock,
@@ -111,7 +123,7 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
         workflows=WorkflowsService(
             database, catalog=catalog, clock=clock, watch=settings.app.environment == "development"
         ),
-        history=HistoryService(database),
+        **_projections(database, clock),
         sessions=SessionsService(
             database,
             catalog=catalog,
@@ -133,9 +145,23 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
         checkpoints=SessionCheckpoints(database, catalog=catalog, store=store, saver=saver, clock=clock),
         views=RunViews(database, store=store, supervisor=supervisor),
         supervisor=supervisor,
-        analytics=analytics,
-        reports=ReportsService(database, analytics=analytics, clock=clock),
     )
+
+
+def _projections(database: "Database", clock: Clock) -> "_Projections":
+    from modular_agent.domain.analytics.reports import ReportsService
+    from modular_agent.domain.analytics.service import AnalyticsService
+    from modular_agent.domain.history import Bookmarks, HistorySearch, HistoryService, LogExport
+
+    analytics = AnalyticsService(database, clock=clock)
+    return {
+        "history": HistoryService(database),
+        "search": HistorySearch(database.readers, database.search),
+        "exports": LogExport(database.readers, clock=clock),
+        "bookmarks": Bookmarks(database, clock=clock),
+        "analytics": analytics,
+        "reports": ReportsService(database, analytics=analytics, clock=clock),
+    }
 
 
 async def _hub(clock: Clock, stack: AsyncExitStack, database: "Database") -> "Hub":

@@ -17,16 +17,19 @@ SLOW_LOOP: Final = 0.5
 async def readiness(runtime: Runtime) -> dict[str, Any]:
     """How the parts stand, `{status, checks}`. Raises `NotReady` when the server cannot take work.
 
-    Log files that fail make the status `degraded` only: the database is the log, and writes them again.
+    Log files or a search index that fail make the status `degraded` only: the database is the log, and both are made
+    again from it.
     """
     latency, lag = await asyncio.gather(_database(runtime), _lag(runtime))
     state = runtime.database.mirror.state
+    index = await runtime.search.state()
     checks = {
         "database": {"status": "ok", "latency": latency},
         "log": {"status": state.status, "error": state.error},
+        "search_index": {"status": index.status, "behind": index.behind, "error": index.error},
         "event_loop": {"status": "slow" if lag > SLOW_LOOP else "ok", "lag": lag},
     }
-    degraded = state.status == "failing" or lag > SLOW_LOOP
+    degraded = "failing" in (state.status, index.status) or lag > SLOW_LOOP
     return {"status": "degraded" if degraded else "ready", "checks": checks}
 
 

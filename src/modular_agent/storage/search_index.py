@@ -69,6 +69,10 @@ class Searcher:
         self._closed = True
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
+    @property
+    def state(self) -> IndexState:
+        return IndexState("ok", self._position())
+
     async def search(self, query: str, chosen: SearchFilter, *, limit: int, after: Place | None = None) -> SearchPage:
         """At most `limit` records that hold `query` (not empty), the newest first.
 

@@ -31,6 +31,7 @@ async def test_ready_looks_at_database_log_and_event_loop(product: Product) -> N
     assert {name: check["status"] for name, check in ready["checks"].items()} == {
         "database": "ok",
         "log": "ok",
+        "search_index": "ok",
         "event_loop": "ok",
     }
 

@@ -7,9 +7,12 @@ from fastapi import APIRouter
 
 from modular_agent.api.routers import (
     analytics,
+    bookmarks,
     checkpoints,
+    exports,
     history,
     runs,
+    search,
     sessions,
     system,
     websocket,
@@ -27,6 +30,9 @@ ROUTERS: Final[Sequence[APIRouter]] = (
     workflows.router,
     workflow_runs.router,
     history.router,
+    search.router,
+    exports.router,
+    bookmarks.router,
     analytics.router,
     system.router,
     websocket.router,

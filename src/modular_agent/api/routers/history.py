@@ -22,14 +22,14 @@ from modular_agent.domain.history import (
 )
 from modular_agent.errors import CursorInvalid
 
-__all__ = ["router"]
+__all__ = ["RecordTypes", "router", "split"]
 
 router = APIRouter(prefix="/history", tags=["history"], route_class=JsonRoute)
 
 _PROBLEMS = problems(SessionUnknown, TimeRangeReversed, CursorInvalid)
 
 
-def _split(value: object) -> object:
+def split(value: object) -> object:
     """A list may be given as one value with commas, or as many values."""
     if not isinstance(value, list):
         return value
@@ -53,12 +53,12 @@ class _Part:
 PartDep = Annotated[_Part, Depends()]
 MessageTypes = Annotated[
     list[MessageType],
-    BeforeValidator(_split),
+    BeforeValidator(split),
     Query(description="Only these, separated by commas or given several times."),
 ]
 RecordTypes = Annotated[
     list[RecordType],
-    BeforeValidator(_split),
+    BeforeValidator(split),
     Query(description="Only these, separated by commas or given several times."),
 ]
 

@@ -34,6 +34,14 @@ class LogCheck(BaseModel):
     error: str | None = Field(description="The operating system's name of the fault, such as ENOSPC.")
 
 
+class IndexCheck(BaseModel):
+    """How the search index stands. What it does not hold yet is scanned, so that searches find it too."""
+
+    status: Literal["ok", "failing"]
+    behind: int = Field(description="Records committed since the index was last complete.")
+    error: str | None
+
+
 class LoopCheck(BaseModel):
     """How late, in seconds, the event loop wakes somebody up."""
 
@@ -46,6 +54,7 @@ class Checks(BaseModel):
 
     database: DatabaseCheck
     log: LogCheck
+    search_index: IndexCheck
     event_loop: LoopCheck
 
 
@@ -58,6 +67,7 @@ class ReadyAnswer(BaseModel):
             "checks": {
                 "database": {"status": "ok", "latency": 0.0012},
                 "log": {"status": "ok", "error": None},
+                "search_index": {"status": "ok", "behind": 0, "error": None},
                 "event_loop": {"status": "ok", "lag": 0.0002},
             },
         }
