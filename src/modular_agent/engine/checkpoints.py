@@ -113,6 +113,9 @@ class _StateCache:
         held = self._lists.get(n)
         return held[1] if held is not None and held[0] == checkpoint_id else {}
 
+    def holds(self, n: int) -> bool:
+        return n in self._lists
+
     def drop(self, n: int) -> None:
         self._lists.pop(n, None)
 
@@ -388,6 +391,10 @@ class Saver(BaseCheckpointSaver[int]):
                     needed.append((ns, row.checkpoint_id))
                     missing -= self.serde.loads_typed((row.type, row.checkpoint))["channel_values"].keys()
         return needed
+
+    def holds(self, session: SessionRef) -> bool:
+        """Whether the session is known to have a state, without a look into the database; False says nothing."""
+        return self._cache.holds(session.n)
 
     def forget(self, session: SessionRef) -> None:
         """Drops what is cached of a session whose checkpoints were changed by somebody else."""

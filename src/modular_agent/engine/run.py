@@ -217,6 +217,7 @@ class Run:
 
     def _given_up(self, failure: BaseException) -> Outcome:
         """A write was refused: what the run did since is not in the log, so nothing more is said of it."""
+        self._services.saver.forget(self.ticket.key.session)
         return Outcome(status=None, reason=f"a write was refused: {failure}")
 
     async def _settled(self, outcome: Outcome) -> Outcome:

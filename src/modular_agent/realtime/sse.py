@@ -4,6 +4,7 @@
 (deltas, notices) has no id. A log whose generation is not 0 adds it: `id: 12.1`; a browser sends it back as it is.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final, NamedTuple
@@ -28,6 +29,8 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 ID: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?")
 BEAT: Final = b": heartbeat\n\n"
+GATHER: Final = 0.005  # seconds between two chunks of a stream, but for its end: each is a trip through the server
+GATHERED: Final = 256  # events of a chunk
 FINAL_STATUSES: Final = ENDED_RUN_STATUSES | {RunStatus.PAUSED}
 
 
@@ -66,9 +69,11 @@ async def stream(
     run_id: str | None = None,
     heartbeat: float = 15.0,
     retry: float = 2.0,
+    gather: float = GATHER,
 ) -> AsyncGenerator[bytes]:
     """The body of a response: chunks of whole frames; closes the subscription at its end.
 
+    What comes within `gather` seconds of the last chunk goes into one; the end of a run waits for nothing.
     With `run_id`, only that run's events, until it has ended or paused: then a last event `end` whose data are
     `{run_id, status}`. `heartbeat` is the seconds of silence after which a comment keeps the connection open, `retry`
     the seconds a browser is asked to wait before it reconnects. A client that gets no `end`, `log_reset` or
@@ -77,15 +82,15 @@ async def stream(
     generation = await _start(subscription)
     try:
         yield b"retry: %d\n\n" % round(retry * 1000)
+        batches = _Batches(subscription, run_id, gather)
         while subscription.ending is None:
             try:
-                batch = await subscription.next_batch(timeout=heartbeat)
+                wanted, status = await batches.next(heartbeat)
             except AgentError as error:
                 yield _failure(error, subscription.session.session_id, now_us=clock.now_us())
                 return
-            if not batch and subscription.ending is None:
+            if batches.silent and subscription.ending is None:
                 yield BEAT
-            wanted, status = (batch, None) if run_id is None else _of_run(batch, run_id)
             chunk = b"".join([frame(event, generation=generation) for event in wanted])
             if run_id is not None and status is not None:
                 chunk += _end(subscription.session.session_id, run_id, status, now_us=clock.now_us())
@@ -103,6 +108,38 @@ async def _start(subscription: SessionSubscription) -> int:
     except BaseException:
         subscription.close()
         raise
+
+
+class _Batches:
+    """What a stream sends together: events of one run, or of all. `silent` says that nothing at all has come."""
+
+    def __init__(self, subscription: SessionSubscription, run_id: str | None, gather: float) -> None:
+        self.silent = False
+        self._subscription = subscription
+        self._run_id = run_id
+        self._gather = gather
+        self._loop = asyncio.get_running_loop()
+        self._not_before = 0.0
+
+    async def next(self, heartbeat: float) -> tuple[list[Event], str | None]:
+        """The next events after at most `heartbeat` seconds, and the status of the run that ended with them."""
+        batch = await self._subscription.next_batch(timeout=heartbeat)
+        self.silent = not batch
+        wanted, status = self._wanted(batch)
+        while status is None and self._subscription.ending is None and len(wanted) < GATHERED:
+            left = self._not_before - self._loop.time()
+            if left <= 0 or self.silent:
+                break
+            try:
+                more, status = self._wanted(await self._subscription.next_batch(timeout=left))
+            except AgentError:  # the next call says so, after what has been gathered
+                break
+            wanted += more
+        self._not_before = self._loop.time() + self._gather
+        return wanted, status
+
+    def _wanted(self, batch: list[Event]) -> tuple[list[Event], str | None]:
+        return (batch, None) if self._run_id is None else _of_run(batch, self._run_id)
 
 
 def _of_run(batch: list[Event], run_id: str) -> tuple[list[Event], str | None]:

@@ -47,6 +47,33 @@ async def test_a_stream_replays_then_goes_on_live_with_several_events_in_a_chunk
     assert hub._topics[session.n].subscribers == 0
 
 
+async def test_events_that_follow_closely_share_a_chunk(hub: Hub, log: MemoryLog) -> None:
+    session = log.session()
+    stream = sse.stream(hub.subscribe(session, after_seq=0), clock=CLOCK, gather=0.1)
+    await anext(stream)
+    hub.publish(log.append_many(session, 1))
+    assert [frame["id"] for frame in fields(await anext(stream))] == ["1"]
+    waiting = asyncio.ensure_future(anext(stream))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        hub.publish(log.append_many(session, 1))
+    assert [frame["id"] for frame in fields(await waiting)] == ["2", "3", "4"]
+    await stream.aclose()
+
+
+async def test_the_end_of_a_run_is_not_held_back(hub: Hub, log: MemoryLog) -> None:
+    session = log.session()
+    stream = sse.stream(hub.subscribe(session, after_seq=0), clock=CLOCK, run_id="run_1", gather=60.0)
+    await anext(stream)
+    hub.publish([log.append(session, RecordType.RUN, run_id="run_1", status="running")])
+    await anext(stream)
+    waiting = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    hub.publish([log.append(session, RecordType.RUN, run_id="run_1", status="completed")])
+    async with asyncio.timeout(5):
+        assert [frame["event"] for frame in fields(await waiting)][-1] == "end"
+
+
 async def test_silence_is_broken_by_comments(hub: Hub, log: MemoryLog) -> None:
     stream = sse.stream(hub.subscribe(log.session(), after_seq=0), clock=CLOCK, heartbeat=0.01)
     chunks = [await anext(stream) for _ in range(3)]

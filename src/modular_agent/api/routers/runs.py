@@ -109,8 +109,10 @@ async def start_run(
     if body.mode == "wait":
         await runtime.runs.wait(run_id)
         return JsonResponse(await _view(runtime, session, run_id))
-    run = await runtime.runs.get(session.ref, run_id)
-    return await event_stream(runtime, session, after_seq=run.first_seq, run_id=run_id, headers={"X-Run-ID": run_id})
+    after_seq = session.last_seq  # as it was before this run, unless a repeated request found an older one
+    if key is not None:
+        after_seq = (await runtime.runs.get(session.ref, run_id)).first_seq
+    return await event_stream(runtime, session, after_seq=after_seq, run_id=run_id, headers={"X-Run-ID": run_id})
 
 
 async def _view(runtime: Runtime, session: Session, run_id: str) -> dict[str, Any]:

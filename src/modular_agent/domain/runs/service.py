@@ -121,7 +121,9 @@ class RunsService:
 
     async def _is_fresh(self, session: SessionRow) -> bool:
         """Whether no run of the session has left a state."""
-        return session.last_seq == 0 or await self._store.checkpoint(session.ref, "", None) is None
+        if session.last_seq == 0:
+            return True
+        return not self._saver.holds(session.ref) and await self._store.checkpoint(session.ref, "", None) is None
 
     async def _input(
         self, session: SessionRow, workflow: Workflow, request: StartRequest, *, fresh: bool

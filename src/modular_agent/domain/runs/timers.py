@@ -11,6 +11,7 @@ from modular_agent.domain.runs.service import RunsService
 from modular_agent.engine.supervisor import Ended
 from modular_agent.errors import AgentError
 from modular_agent.kit.clock import MICROSECONDS, Clock
+from modular_agent.lifecycle import ENDED_RUN_STATUSES
 from modular_agent.storage.database import Database
 from modular_agent.storage.repositories.interrupts import InterruptRow
 from modular_agent.storage.repositories.sessions import SessionRepository
@@ -45,8 +46,9 @@ class Timers:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _look_again(self, _: Ended) -> None:
-        self._changed.set()
+    async def _look_again(self, ended: Ended) -> None:
+        if ended.status not in ENDED_RUN_STATUSES:
+            self._changed.set()
 
     async def _run(self) -> None:
         while True:
