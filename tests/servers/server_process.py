@@ -286,7 +286,8 @@ class ServerProcess:
     ) -> AsyncGenerator[SseEvent]:
         """The session's events (SSE) until the server ends the stream; closing the generator cuts the connection.
 
-        Raises `httpx.TransportError` when the connection breaks, `httpx.HTTPStatusError` for no stream. Use it within `contextlib.aclosing`.
+        Raises `httpx.TransportError` when the connection breaks, `httpx.HTTPStatusError` for no stream.
+        Use it within `contextlib.aclosing`.
         """
         headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
         path = f"/sessions/{session_id}/events"
