@@ -1,6 +1,6 @@
 """The shapes of requests and answers about runs."""
 
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -9,6 +9,47 @@ __all__ = ["AnswerInterrupt", "InterruptList", "RunAnswer", "RunList", "RunWorkf
 
 JsonObject = dict[str, Any]  # any JSON object
 Status = Literal["queued", "running", "pausing", "paused", "stopping", "completed", "failed", "stopped"]
+
+
+RUN_EXAMPLE: Final[JsonObject] = {
+    "run_id": "run_1f73e8c09ab45d1e22f0",
+    "session_id": "react-251022-174800-1f73e8",
+    "workflow_id": "react",
+    "status": "completed",
+    "created_at": "2025-10-22T17:48:01.000000Z",
+    "started_at": "2025-10-22T17:48:01.000000Z",
+    "ended_at": "2025-10-22T17:48:02.000000Z",
+    "current_node": "think",
+    "execution_time": 0.91,
+    "result": {"output": "The result is 391.", "state": {}},
+    "error": None,
+    "execution_path": ["think", "act", "think"],
+    "node_states": {"think": "completed", "act": "completed"},
+    "steps": 3,
+    "performance_metrics": {
+        "llm_calls": 2,
+        "llm_errors": 0,
+        "llm_time": 0.85,
+        "avg_response_time": 0.425,
+    },
+    "usage": {"prompt_tokens": 310, "completion_tokens": 24, "total_tokens": 334, "cost_usd": 0.0},
+    "interrupts": [],
+}
+BRIEF: Final = frozenset({"execution_path", "node_states", "steps", "performance_metrics", "usage", "interrupts"})
+QUESTION_EXAMPLE: Final[JsonObject] = {
+    "interrupt_id": "int_f0f40b0230ced5ce811a",
+    "run_id": "run_1f73e8c09ab45d1e22f0",
+    "node": "review",
+    "kind": "question",
+    "question": {"text": "Send this answer?"},
+    "form": {"type": "object", "properties": {"approve": {"type": "boolean"}}, "required": ["approve"]},
+    "status": "open",
+    "answer": None,
+    "answered_by": None,
+    "created_at": "2025-10-22T17:48:02.000000Z",
+    "answered_at": None,
+    "due_at": None,
+}
 
 
 class StartRun(BaseModel):
@@ -75,36 +116,7 @@ class RunError(BaseModel):
 class RunAnswer(BaseModel):
     """A run. `result` is there when it has completed, `error` when it has failed."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "run_id": "run_1f73e8c09ab45d1e22f0",
-                    "session_id": "react-251022-174800-1f73e8",
-                    "workflow_id": "react",
-                    "status": "completed",
-                    "created_at": "2025-10-22T17:48:01.000000Z",
-                    "started_at": "2025-10-22T17:48:01.000000Z",
-                    "ended_at": "2025-10-22T17:48:02.000000Z",
-                    "current_node": "think",
-                    "execution_time": 0.91,
-                    "result": {"output": "The result is 391.", "state": {}},
-                    "error": None,
-                    "execution_path": ["think", "act", "think"],
-                    "node_states": {"think": "completed", "act": "completed"},
-                    "steps": 3,
-                    "performance_metrics": {
-                        "llm_calls": 2,
-                        "llm_errors": 0,
-                        "llm_time": 0.85,
-                        "avg_response_time": 0.425,
-                    },
-                    "usage": {"prompt_tokens": 310, "completion_tokens": 24, "total_tokens": 334, "cost_usd": 0.0},
-                    "interrupts": [],
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [RUN_EXAMPLE]})
 
     run_id: str
     session_id: str
@@ -144,6 +156,20 @@ class RunBrief(BaseModel):
 class RunList(BaseModel):
     """A page of runs, newest first."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "runs": [{key: value for key, value in RUN_EXAMPLE.items() if key not in BRIEF}],
+                    "total": 1,
+                    "page": 1,
+                    "page_size": 20,
+                    "has_next": False,
+                }
+            ]
+        }
+    )
+
     runs: list[RunBrief]
     total: int
     page: int
@@ -161,5 +187,7 @@ class AnswerInterrupt(BaseModel):
 
 class InterruptList(BaseModel):
     """The open questions of a session."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"interrupts": [QUESTION_EXAMPLE]}]})
 
     interrupts: list[JsonObject]

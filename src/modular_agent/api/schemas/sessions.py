@@ -23,6 +23,7 @@ SESSION_EXAMPLE: JsonObject = {
     "workflow_config_path": "workflows/react.yaml",
     "workflow_id": "react",
     "workflow_version": "9f2c4b1e0d7a53f6c8e1b2a4d5f60718293a4b5c6d7e8f901a2b3c4d5e6f7081",
+    "agent_type": None,
     "status": "active",
     "title": "Arithmetic",
     "tags": ["demo"],
@@ -54,7 +55,7 @@ class _Body(BaseModel):
 
 
 class CreateSession(_Body):
-    """A new session: exactly one of `workflow_config_path` and `workflow_id`."""
+    """A new session: exactly one of `workflow_config_path`, `workflow_id` and `agent_type`."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -74,6 +75,9 @@ class CreateSession(_Body):
         default=None, max_length=500, description="A workflow file below the configs root."
     )
     workflow_id: str | None = Field(default=None, max_length=64, description="The name of a loaded workflow.")
+    agent_type: str | None = Field(
+        default=None, max_length=64, description="An agent of agents/, in a workflow of its own."
+    )
     agent_config: JsonObject = Field(
         default_factory=dict,
         description="Overrides: model, prompt, temperature, top_p, max_tokens, parameters, limits.",
@@ -123,6 +127,7 @@ class SessionAnswer(BaseModel):
     workflow_config_path: str
     workflow_id: str
     workflow_version: str
+    agent_type: str | None
     status: Literal["active", "paused", "completed", "error", "stopped"]
     title: str | None
     tags: list[str]
@@ -137,6 +142,21 @@ class SessionAnswer(BaseModel):
 
 class SessionList(BaseModel):
     """A page of sessions."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "sessions": [SESSION_EXAMPLE],
+                    "total": 41,
+                    "page": 1,
+                    "page_size": 1,
+                    "has_next": True,
+                    "cursor": "WyJjcmVhdGVkX2F0Iix0cnVlLDE3NjExNTUyODAwMDAwMDAsNDFd",
+                }
+            ]
+        }
+    )
 
     sessions: list[SessionAnswer]
     total: int
@@ -157,13 +177,53 @@ class Message(BaseModel):
 class HistoryAnswer(BaseModel):
     """The newest records, oldest of them first; each as it stands in the log."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "history": [
+                        {
+                            "seq": 2,
+                            "timestamp": "2025-10-22T17:48:01.000000Z",
+                            "record_id": "rec_4416350448da3cdeb648",
+                            "session_id": "react-251022-174800-1f73e8",
+                            "run_id": "run_1f73e8c09ab45d1e22f0",
+                            "record_type": "message",
+                            "message_type": "user",
+                            "content": "What is 17 * 23?",
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
     history: list[JsonObject]
 
 
 class StateAnswer(BaseModel):
     """A session's state: the conversation, and what the workflow's schema adds."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "messages": [
+                        {"role": "user", "content": "What is 17 * 23?"},
+                        {"role": "assistant", "content": "The result is 391."},
+                    ],
+                    "tool_results": [],
+                    "current_step": "think",
+                    "iteration_count": 1,
+                    "max_iterations": 10,
+                    "workflow_name": "react",
+                    "start_time": "2025-10-22T17:48:01.000000Z",
+                    "errors": [],
+                }
+            ]
+        },
+    )
 
     messages: list[JsonObject]
     tool_results: list[JsonObject]
