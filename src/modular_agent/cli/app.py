@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from modular_agent.cli.commands import db, sessions
+from modular_agent.cli.commands import db, history, sessions
 from modular_agent.cli.commands.draw import draw
 from modular_agent.cli.commands.init import init
 from modular_agent.cli.commands.reprice import reprice
@@ -47,6 +47,10 @@ def make_app() -> typer.Typer:
     listed.command("list")(sessions.list_sessions)
     listed.command("show")(sessions.show)
     app.add_typer(listed, name="sessions")
+    logs = typer.Typer(help="Search, export and check the logs of sessions.", no_args_is_help=True)
+    for command in (history.search, history.export, history.reindex, history.verify, history.rebuild):
+        logs.command(command.__name__)(command)
+    app.add_typer(logs, name="history")
     database = typer.Typer(help="Look after the database.", no_args_is_help=True)
     database.command("upgrade")(db.upgrade)
     database.command("check")(db.check)

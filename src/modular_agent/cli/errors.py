@@ -9,6 +9,7 @@ AgentError
 ├── WorkersUnsupported     more than one worker process
 ├── FilesExist             `init` would overwrite files
 ├── NothingFound           no workflow file where one was looked for
+├── DatabaseMissing        there is no database where one was looked for
 ├── SchemaDiffers          the database has another schema than this version reads
 └── RunLost                the process could not go on with a run
 """
@@ -18,6 +19,7 @@ from modular_agent.errors import AgentError, Kind
 __all__ = [
     "AddressUnavailable",
     "ArgumentInvalid",
+    "DatabaseMissing",
     "FilesExist",
     "InputMissing",
     "NothingFound",
@@ -105,6 +107,15 @@ class RunLost(AgentError):
     kind = Kind.INTERNAL
     english = "Run {run_id} could not go on in this process; its session is as the log has it."
     chinese = "运行 {run_id} 无法在本进程中继续；会话状态以日志为准。"
+
+
+class DatabaseMissing(AgentError):
+    """The data path has no database."""
+
+    code = "database_missing"
+    kind = Kind.NOT_FOUND
+    english = "There is no database at {path}: choose the data path with --data-path."
+    chinese = "{path} 处没有数据库：请用 --data-path 指定数据目录。"
 
 
 class SchemaDiffers(AgentError):

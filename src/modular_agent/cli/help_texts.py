@@ -76,6 +76,34 @@ CHINESE: Final[Mapping[str, str]] = {
     "Show a session and its newest records.": ("显示会话及其最新记录。"),
     "The session's id.": ("会话标识。"),
     "How many of its newest records.": ("最新记录的条数。"),
+    "Search, export and check the logs of sessions.": ("搜索、导出与检查会话日志。"),
+    "Find a text in messages, tool calls and errors, the newest first; also while a server runs.": (
+        "在消息、工具调用与错误中查找文本，最新的在前；服务器运行时也可使用。"
+    ),
+    "The text to find, as it is written.": ("要查找的文本，按原样匹配。"),
+    "Only in this session.": ("仅在此会话中。"),
+    "Only in sessions of this workflow.": ("仅在此工作流的会话中。"),
+    "Only message, tool_call or error; repeatable.": ("仅 message、tool_call 或 error；可重复。"),
+    "From this time on, such as 2025-10-22T17:48 (UTC).": ("从此时间起，例如 2025-10-22T17:48（UTC）。"),
+    "Up to this time (excluded).": ("到此时间为止（不含）。"),
+    "How many hits at most.": ("最多多少条结果。"),
+    "Go on where a former answer ended.": ("从上一次结果的末尾继续。"),
+    "Write a session's log as JSON, JSON lines, CSV or Markdown; also while a server runs.": (
+        "将会话日志写为 JSON、JSON 行、CSV 或 Markdown；服务器运行时也可使用。"
+    ),
+    "How the records are written.": ("记录的写法。"),
+    "The file to write; else standard output.": ("要写入的文件；否则写到标准输出。"),
+    "Only records of this type; repeatable.": ("仅此类型的记录；可重复。"),
+    "Make the search index anew from the records; no server may run meanwhile.": (
+        "由记录重新建立搜索索引；期间服务器不得运行。"
+    ),
+    "Compare every byte of the log files with the database; exit code 1 when something differs.": (
+        "逐字节比较日志文件与数据库；有差异时退出码为 1。"
+    ),
+    "Only this session's files.": ("仅此会话的文件。"),
+    "Read the log files into a database that lacks their records; exit code 1 when lines are damaged.": (
+        "将日志文件读入缺少这些记录的数据库；有损坏的行时退出码为 1。"
+    ),
     "Look after the database.": ("维护数据库。"),
     "Make the database, or bring it to the newest schema (a starting server does so by itself).": (
         "创建数据库，或升级到最新结构（服务器启动时会自动进行）。"
