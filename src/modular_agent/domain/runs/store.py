@@ -1,6 +1,5 @@
 """The engine's port for what must be durable, on the database: facts become units of work."""
 
-import sqlite3
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +36,7 @@ from modular_agent.storage.unit_of_work import Conflict, Counters, Fence, UnitOf
 
 __all__ = ["DatabaseRunStore"]
 
-Step = Callable[[sqlite3.Connection], object]
+Step = Callable[..., object]  # of a unit of work; what it is given is the storage's business
 
 
 class DatabaseRunStore:
