@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from modular_agent.kit.clock import Clock, SystemClock
+from modular_agent.storage.cache import MemoryCache
 from modular_agent.storage.data_lock import DataLock
 from modular_agent.storage.errors import storage_error
 from modular_agent.storage.location import Location
@@ -26,16 +27,19 @@ from modular_agent.storage.writer import QUEUE_LIMIT, Writer
 __all__ = ["Database"]
 
 WATERMARK_LIMIT: Final = 30.0  # seconds
+CACHE_TTL: Final = 300.0  # seconds
+CACHE_SIZE: Final = 1_000
 _WATERMARK: Final = "INSERT INTO mirror VALUES (1, ?) ON CONFLICT (only) DO UPDATE SET synced_id = excluded.synced_id"
 
 
 class Database:
     """An open database; an async context manager (`async with Database.open(data_path) as database`).
 
-    `writer`, `readers`, `records`, `log`, `mirror`, `files`, `search` and `removal` are there while it is open.
-    Entering ends deletions of sessions that a crash has interrupted.
+    `cache`, `writer`, `readers`, `records`, `log`, `mirror`, `files`, `search` and `removal` are there while it is
+    open. Entering ends deletions of sessions that a crash has interrupted.
     """
 
+    cache: MemoryCache
     writer: Writer
     readers: Readers
     records: Records
@@ -53,7 +57,9 @@ class Database:
         reader_threads: int,
         queue_limit: int,
         operations: FileOperations | None,
+        cache: MemoryCache,
     ) -> None:
+        self.cache = cache
         self.location = location
         self._clock = clock
         self._reader_threads = reader_threads
@@ -71,18 +77,22 @@ class Database:
         reader_threads: int = 3,
         queue_limit: int = QUEUE_LIMIT,
         operations: FileOperations | None = None,
+        cache_ttl: float = CACHE_TTL,
+        cache_size: int = CACHE_SIZE,
     ) -> "Database":
         """The database below `data_path`, or at `url` (`sqlite+aiosqlite:///...`), to be entered.
 
         Entering makes what is missing and migrates what is old. Raises `DataPathInUse`, `DatabaseUnsupported`,
         `DatabaseTooNew`, `DatabaseForeign`.
         """
+        clock = clock or SystemClock()
         return cls(
             Location.of(data_path, url=url),
-            clock=clock or SystemClock(),
+            clock=clock,
             reader_threads=reader_threads,
             queue_limit=queue_limit,
             operations=operations,
+            cache=MemoryCache(clock=clock, ttl=cache_ttl, max_size=cache_size),
         )
 
     async def __aenter__(self) -> "Database":
@@ -101,7 +111,7 @@ class Database:
         """
         async with asyncio.timeout(limit):
             await self.readers.query("SELECT 1 FROM sessions LIMIT 1")
-            await self.writer.exclusive(_take_lock)
+            await self.writer.exclusive(_take_lock, changes=False)
 
     async def _start(self, stack: AsyncExitStack) -> None:
         location = self.location
@@ -115,10 +125,12 @@ class Database:
             prepare=lambda connection: upgrade(connection, name=location.database.name),
             on_commit=listeners.tell,
             after_commit=self.mirror.wake,
+            cache=self.cache,
             queue_limit=self._queue_limit,
         )
         await stack.enter_async_context(self.writer)
         self.readers = await stack.enter_async_context(Readers(location.database, threads=self._reader_threads))
+        await stack.enter_async_context(self.cache)
         await stack.enter_async_context(self.mirror)
         self.search = await stack.enter_async_context(
             SearchIndex(location.database, location.index, busy=lambda: self.writer.waiting)

@@ -1,7 +1,7 @@
 """What a caller wants made durable, as data: the writer merges many of these into one transaction."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from sqlalchemy import Table
 
 from modular_agent.events import CommittedRecord, Record, SessionRef
+from modular_agent.storage.cache import Tag
 
 __all__ = ["UNNUMBERED", "Committed", "Conflict", "Counters", "Fence", "SessionRecord", "UnitOfWork", "in_order"]
 
@@ -74,7 +75,8 @@ class UnitOfWork(Generic[T]):
 
     The records and counters of a session (one) that `first` creates name it as `SessionRef(UNNUMBERED, session_id)`;
     they come back with its number. `forgets` lists sessions (n) whose place in the log `then` has changed by hand:
-    the writer reads it again.
+    the writer reads it again. `touches` are the tables, and the sessions (n) in them, that `first` and `then` change
+    besides: what the cache forgets. None stands for everything, which is always right and never cheap.
     """
 
     fences: list[Fence] = field(default_factory=list[Fence])
@@ -85,6 +87,18 @@ class UnitOfWork(Generic[T]):
     first: Callable[[sqlite3.Connection], object] | None = None
     then: Callable[[sqlite3.Connection], T] | None = None
     forgets: set[int] = field(default_factory=set[int])
+    touches: Collection[Tag] | None = None
+
+    def changed(self) -> set[Tag] | None:
+        """The tags of what the unit changes; None: it may be anything."""
+        tags: set[Tag] = {table.name for table, _ in self.rows}
+        if self.first is not None or self.then is not None:
+            if self.touches is None:
+                return None
+            tags.update(self.touches)
+        tags.update(self.counters)
+        tags.update(entry.session.n for entry in self.records)
+        return tags
 
     def insert(self, table: Table, row: tuple[Any, ...], *, conflict: Conflict = Conflict.FAIL) -> None:
         self.rows.setdefault((table, conflict), []).append(row)

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from modular_agent.events import CommittedRecord
 from modular_agent.kit.clock import Clock
+from modular_agent.storage.cache import ANY, Cache, Tag
 from modular_agent.storage.connections import JOURNAL_SIZE_LIMIT, open_writing
 from modular_agent.storage.errors import StorageBusy, StorageClosed
 from modular_agent.storage.transaction import GroupTransaction, Outcome, PreparedUnit
@@ -47,7 +48,8 @@ class Writer:
     """The one writer of a database. An async context manager; leaving it commits what waits, then closes.
 
     `prepare` gets the new connection first (migrations); `on_commit` is called on the event loop with the records of
-    each committed group, in log order; `after_commit` likewise without arguments (it wakes the mirror).
+    each committed group, in log order; `after_commit` likewise without arguments (it wakes the mirror). `cache` forgets
+    what has changed before either.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Writer:
         prepare: Callable[[sqlite3.Connection], None],
         on_commit: CommitListener,
         after_commit: Callable[[], None],
+        cache: Cache | None = None,
         queue_limit: int = QUEUE_LIMIT,
     ) -> None:
         self._path = path
@@ -65,6 +68,7 @@ class Writer:
         self._prepare = prepare
         self._on_commit = on_commit
         self._after_commit = after_commit
+        self._cache = cache
         self._limit = queue_limit
         self._queue: deque[_Waiting] = deque()
         self._room: deque[asyncio.Future[None]] = deque()
@@ -123,11 +127,18 @@ class Writer:
             await place
         return await self.submit(unit)
 
-    async def exclusive(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` in the writer's thread between two groups; it manages its own transactions."""
+    async def exclusive(self, work: Callable[[sqlite3.Connection], T], *, changes: bool = True) -> T:
+        """Runs `work` in the writer's thread between two groups; it manages its own transactions.
+
+        The cache forgets everything then, unless work `changes` nothing.
+        """
         if self._connection is None:
             raise StorageClosed
-        return await asyncio.wrap_future(self._thread.submit(work, self._connection))
+        try:
+            return await asyncio.wrap_future(self._thread.submit(work, self._connection))
+        finally:
+            if changes and self._cache is not None:
+                self._cache.clear()
 
     def call(self, work: Callable[[sqlite3.Connection], T], *, limit: float) -> T:
         """Like `exclusive`, for another thread: waits `limit` seconds at most (`TimeoutError`)."""
@@ -194,6 +205,7 @@ class Writer:
         self.groups += 1
         self.units += len(group)
         outcomes = job.result()
+        self._forget(group)
         self._maintain()
         self._start_group()  # the thread works on while this one tells what happened
         committed = [record for outcome in outcomes if isinstance(outcome, Committed) for record in outcome.records]
@@ -208,6 +220,19 @@ class Writer:
                 waiting.future.set_exception(outcome)
         if not self._busy and not self._queue:
             self._drained.set()
+
+    def _forget(self, group: Sequence[_Waiting]) -> None:
+        """Of refused units too: it costs little, and a group whose commit failed may be there all the same."""
+        if self._cache is None:
+            return
+        tags: set[Tag] = {ANY}
+        for waiting in group:
+            changed = waiting.prepared.unit.changed()
+            if changed is None:
+                self._cache.clear()
+                return
+            tags |= changed
+        self._cache.changed(tags)
 
     def _publish(self, committed: Sequence[CommittedRecord]) -> None:
         for tell in (lambda: self._on_commit(committed), self._after_commit):

@@ -32,6 +32,10 @@ class Retention:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    def keep(self, count: int) -> None:
+        """Prunes to another number of checkpoints from now on."""
+        self._keep = count
+
     async def __aenter__(self) -> Self:
         self._runs.on_end(self._note)
         self._task = asyncio.create_task(self._run(), name="retention")
@@ -62,6 +66,6 @@ class Retention:
         if await self._runs.rows.active(session) is not None:
             return  # its end will bring it back
         try:
-            await self._writer.commit(UnitOfWork(then=prune_checkpoints(session, keep=self._keep)))
+            await self._writer.commit(UnitOfWork(then=prune_checkpoints(session, keep=self._keep), touches=()))
         except AgentError as error:
             _log.warning("pruning_refused", session_id=session.session_id, code=error.code)

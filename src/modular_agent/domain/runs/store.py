@@ -93,6 +93,7 @@ class DatabaseRunStore:
         steps = _rare_steps(run, facts)
         if steps:
             unit.then = in_order(*steps)
+            unit.touches = ()  # inbox and run alone
 
     def commit(self, run: RunKey, facts: Facts) -> Awaitable[object]:
         return self._writer.submit(self.unit(run, facts))
@@ -114,6 +115,7 @@ class DatabaseRunStore:
             ),
         )
         unit.first = step  # a refused change must refuse its records too
+        unit.touches = ("sessions", run.session.n)
         return self._changed(self._writer.submit(unit), run.epoch + int(change.raise_epoch))
 
     @staticmethod
@@ -204,6 +206,7 @@ class DatabaseRunStore:
         if known is not None:
             return known
         unit = self.unit(run, Facts(records=[record]))
+        unit.touches = ()
         unit.then = record_intent(
             NewEffect(
                 session=run.session,
@@ -223,6 +226,7 @@ class DatabaseRunStore:
 
     async def repeat(self, run: RunKey, intent: EffectIntent, record: Record) -> None:
         unit = self.unit(run, Facts(records=[record]))
+        unit.touches = ()
         unit.then = record_attempt(run.session, intent.tool_call_id, run_id=run.run_id, now_us=self._clock.now_us())
         await self._writer.commit(unit)
 

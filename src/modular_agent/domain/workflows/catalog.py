@@ -64,7 +64,7 @@ class WorkflowCatalog:
 
     def __init__(self, database: Database, *, registry: WorkflowRegistry, authoring: Authoring, clock: Clock) -> None:
         self._writer = database.writer
-        self._rows = WorkflowRepository(database.readers)
+        self._rows = WorkflowRepository(database.readers, cache=database.cache)
         self._registry = registry
         self._authoring = authoring
         self._clock = clock

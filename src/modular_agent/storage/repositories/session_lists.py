@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 import orjson
 
 from modular_agent.errors import CursorInvalid
+from modular_agent.storage.cache import Cache
 from modular_agent.storage.models import sessions
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.repositories.searching import like_pattern
@@ -84,10 +85,11 @@ class SessionPage:
 
 
 class SessionLists:
-    """Reads pages of sessions."""
+    """Reads pages of sessions; how many there are in all comes through the `cache` if there is one."""
 
-    def __init__(self, readers: Readers) -> None:
+    def __init__(self, readers: Readers, *, cache: Cache | None = None) -> None:
         self._readers = readers
+        self._cache = cache
 
     async def page(
         self,
@@ -101,10 +103,10 @@ class SessionLists:
     ) -> SessionPage:
         """The page with that number, or the page behind `cursor`. Raises `CursorInvalid`."""
         place = None if cursor is None else _decode(cursor, sort_by=sort_by, descending=descending)
+        condition, values = chosen.condition()
+        total = await self._total(condition, values)
 
         def read(connection: sqlite3.Connection) -> SessionPage:
-            condition, values = chosen.condition()
-            total = connection.execute(f"SELECT count(*) FROM sessions WHERE {condition}", values).fetchone()[0]
             found = _rows(
                 connection,
                 condition,
@@ -122,6 +124,14 @@ class SessionLists:
             return SessionPage([SessionRow.of(row[1:]) for row in found[:page_size]], total, following)
 
         return await self._readers.run(read)
+
+    async def _total(self, condition: str, values: list[Any]) -> int:
+        async def load() -> int:
+            return (await self._readers.query(f"SELECT count(*) FROM sessions WHERE {condition}", values))[0][0]
+
+        if self._cache is None:
+            return await load()
+        return await self._cache.read(("sessions", condition, *values), load, tags=(sessions.name,))
 
     async def count_by_status(self, *, tenant: str | None = None) -> dict[str, int]:
         """How many sessions there are in each status."""

@@ -10,6 +10,7 @@ import orjson
 
 from modular_agent.events import SessionRef
 from modular_agent.lifecycle import SessionStatus
+from modular_agent.storage.cache import Cache
 from modular_agent.storage.errors import SessionBusy, SessionIdTaken, SessionUnknown
 from modular_agent.storage.models import ACTIVE_STATUSES_SQL, sessions
 from modular_agent.storage.readers import Readers
@@ -198,15 +199,28 @@ def mark_deleted(session: SessionRef, *, now_us: int) -> Callable[[sqlite3.Conne
 
 
 class SessionRepository:
-    """Reads sessions. Those that are being deleted are not found."""
+    """Reads sessions, those asked for by id through the `cache` if there is one. Those that are being deleted are not
+    found."""
 
-    def __init__(self, readers: Readers) -> None:
+    def __init__(self, readers: Readers, *, cache: Cache | None = None) -> None:
         self._readers = readers
+        self._cache = cache
 
     async def get(self, session_id: str, *, tenant: str | None = None) -> SessionRow | None:
         """The session; None as well when it belongs to another tenant."""
-        row = await self._readers.run(lambda connection: _get(connection, "session_id = ?", session_id))
+        values = await self._values(session_id)
+        row = None if values is None else SessionRow.of(values)
         return None if row is None or (tenant is not None and row.tenant != tenant) else row
+
+    async def _values(self, session_id: str) -> tuple[Any, ...] | None:
+        """The row's SQL values; what the cache keeps of it, because nobody can change them."""
+
+        async def load() -> tuple[Any, ...] | None:
+            return await self._readers.run(lambda connection: _values(connection, "session_id = ?", session_id))
+
+        if self._cache is None:
+            return await load()
+        return await self._cache.read(("session", session_id), load, tags=(), more_tags=_number_of)
 
     async def by_number(self, n: int) -> SessionRow | None:
         return await self._readers.run(lambda connection: _get(connection, "n = ?", n))
@@ -225,10 +239,18 @@ class SessionRepository:
 
 
 def _get(connection: sqlite3.Connection, condition: str, value: object) -> SessionRow | None:
-    row = connection.execute(
+    row = _values(connection, condition, value)
+    return None if row is None else SessionRow.of(row)
+
+
+def _values(connection: sqlite3.Connection, condition: str, value: object) -> tuple[Any, ...] | None:
+    return connection.execute(
         f"SELECT {_COLUMNS} FROM sessions WHERE {condition} AND deleted_at IS NULL", (value,)
     ).fetchone()
-    return None if row is None else SessionRow.of(row)
+
+
+def _number_of(values: tuple[Any, ...] | None) -> tuple[int, ...]:
+    return () if values is None else (values[0],)
 
 
 def _refuse_active_run(connection: sqlite3.Connection, session: SessionRef) -> None:

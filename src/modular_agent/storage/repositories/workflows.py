@@ -1,12 +1,13 @@
 """Workflows by name, and every content they ever had."""
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
+from modular_agent.storage.cache import Cache
 from modular_agent.storage.models import workflow_versions, workflows
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.repositories.searching import like_pattern
@@ -146,15 +147,26 @@ def unload_workflow(workflow_id: str) -> Callable[[sqlite3.Connection], bool]:
 
 
 class WorkflowRepository:
-    """Reads workflows and their versions."""
+    """Reads workflows and their versions, the former through the `cache` if there is one."""
 
-    def __init__(self, readers: Readers) -> None:
+    def __init__(self, readers: Readers, *, cache: Cache | None = None) -> None:
         self._readers = readers
+        self._cache = cache
 
     async def get(self, workflow_id: str) -> WorkflowRow | None:
         """The workflow, an unloaded one too."""
-        rows = await self._readers.query(f"SELECT {_COLUMNS} FROM workflows WHERE workflow_id = ?", (workflow_id,))
+
+        async def load() -> tuple[tuple[Any, ...], ...]:
+            text = f"SELECT {_COLUMNS} FROM workflows WHERE workflow_id = ?"
+            return tuple(await self._readers.query(text, (workflow_id,)))
+
+        rows = await self._cached(("workflow", workflow_id), load)
         return WorkflowRow.of(rows[0]) if rows else None
+
+    async def _cached(
+        self, key: tuple[Hashable, ...], load: Callable[[], Awaitable[tuple[Any, ...]]]
+    ) -> tuple[Any, ...]:
+        return await load() if self._cache is None else await self._cache.read(key, load, tags=(workflows.name,))
 
     async def page(
         self,
@@ -173,16 +185,18 @@ class WorkflowRepository:
         condition += " OR config_path LIKE ?2 ESCAPE '\\')"
         values = (unloaded, like_pattern(search) if search else None)
 
-        def read(connection: sqlite3.Connection) -> WorkflowPage:
+        def read(connection: sqlite3.Connection) -> tuple[Any, ...]:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM workflows WHERE {condition} AND (?5 IS NULL OR workflow_id > ?5)"
                 " ORDER BY workflow_id LIMIT ?3 OFFSET ?4",
                 (*values, limit, offset, after),
             ).fetchall()
             total = connection.execute(f"SELECT count(*) FROM workflows WHERE {condition}", values).fetchone()[0]
-            return WorkflowPage([WorkflowRow.of(row) for row in rows], total)
+            return (total, *rows)
 
-        return await self._readers.run(read)
+        key = ("workflows", *values, limit, offset, after)
+        total, *rows = await self._cached(key, lambda: self._readers.run(read))
+        return WorkflowPage([WorkflowRow.of(row) for row in rows], total)
 
     async def version(self, content_hash: str) -> VersionRow | None:
         """A content by its hash."""
