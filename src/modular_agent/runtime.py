@@ -1,17 +1,23 @@
 """The composition root: builds every part from the settings, for the server and for the command line alike."""
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
+
+from pydantic import BaseModel, SecretStr
 
 from modular_agent.kit.clock import Clock, SystemClock
+from modular_agent.kit.redaction import MASK, Redactor
 from modular_agent.settings import Settings
 
 if TYPE_CHECKING:
     from modular_agent.domain.analytics.reports import ReportsService
     from modular_agent.domain.analytics.service import AnalyticsService
+    from modular_agent.domain.configuration import ConfigurationService, ConfiguredFolder, ProcessValue
+    from modular_agent.domain.error_reports import ErrorReports
     from modular_agent.domain.history import Bookmarks, HistorySearch, HistoryService, LogExport
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.interventions import Interventions
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     from modular_agent.domain.sessions.service import SessionsService
     from modular_agent.domain.workflows.catalog import WorkflowCatalog
     from modular_agent.domain.workflows.service import WorkflowsService
+    from modular_agent.domain.workflows.writing import WorkflowWriting
     from modular_agent.engine.checkpoints import Saver
     from modular_agent.engine.supervisor import Supervisor
     from modular_agent.realtime.hub import Hub
@@ -58,6 +65,9 @@ class Runtime:
     supervisor: "Supervisor"
     analytics: "AnalyticsService"
     reports: "ReportsService"
+    configuration: "ConfigurationService"
+    error_reports: "ErrorReports"
+    workflow_writing: "WorkflowWriting"
 
 
 class _Projections(TypedDict):
@@ -87,6 +97,7 @@ async def open_runtime(
 
 
 async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], stack: AsyncExitStack) -> Runtime:
+    from modular_agent.domain.error_reports import ErrorReports
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.interventions import Interventions
     from modular_agent.domain.runs.multitask import Multitask
@@ -98,6 +109,7 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
     from modular_agent.domain.sessions.checkpoints import SessionCheckpoints
     from modular_agent.domain.sessions.service import SessionsService
     from modular_agent.domain.workflows.service import WorkflowsService
+    from modular_agent.domain.workflows.writing import WorkflowWriting
     from modular_agent.engine.checkpoints import Saver
     from modular_agent.storage.database import Database
 
@@ -105,24 +117,42 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
     database = await stack.enter_async_context(
         Database.open(storage.data_path, url=storage.url, clock=clock, reader_threads=storage.readers)
     )
+    configuration, folder = await _configuration(settings, clock, environ, stack, database)
+    live = configuration.live
     hub = await _hub(clock, stack, database)
     store = DatabaseRunStore(database, clock)
     saver = Saver(store, max_state_bytes=settings.runs.max_state_bytes)
-    catalog = await _catalog(settings, clock, environ, stack, database, saver)
-    supervisor = await _supervisor(settings, clock, stack, store, saver, hub)
-    runs = RunsService(database, catalog=catalog, supervisor=supervisor, store=store, saver=saver, clock=clock)
+    catalog = await _catalog(settings, clock, environ, stack, database, saver, folder)
+    supervisor = await _supervisor(settings, clock, stack, store, saver, hub, folder)
+    live.subscribe(
+        lambda values: supervisor.resize(
+            max_parallel=values["max_parallel_runs"], max_queued=values["max_queued_runs"]
+        )
+    )
+    runs = RunsService(
+        database, catalog=catalog, supervisor=supervisor, store=store, saver=saver, clock=clock, live=live
+    )
     control = RunControl(database, runs=runs, supervisor=supervisor, store=store, clock=clock)
     await stack.enter_async_context(Timers(database, runs=runs, control=control, clock=clock))
-    await stack.enter_async_context(Retention(database, runs=runs, keep=storage.keep_checkpoints))
+    retention = await stack.enter_async_context(Retention(database, runs=runs, keep=storage.keep_checkpoints))
+    live.subscribe(lambda values: retention.keep(values["keep_checkpoints"]))
+    workflows = WorkflowsService(
+        database,
+        catalog=catalog,
+        clock=clock,
+        watch=settings.app.environment == "development",
+        changed=folder.reload,
+    )
     return Runtime(
         settings=settings,
         clock=clock,
         database=database,
         hub=hub,
         catalog=catalog,
-        workflows=WorkflowsService(
-            database, catalog=catalog, clock=clock, watch=settings.app.environment == "development"
-        ),
+        workflows=workflows,
+        workflow_writing=WorkflowWriting(workflows, catalog=catalog),
+        configuration=configuration,
+        error_reports=ErrorReports(database, control=control, clock=clock, debug=settings.app.debug),
         **_projections(database, clock),
         sessions=SessionsService(
             database,
@@ -146,6 +176,57 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
         views=RunViews(database, store=store, supervisor=supervisor),
         supervisor=supervisor,
     )
+
+
+def _file_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name not in _OWN_SECRETS}
+
+
+async def _configuration(
+    settings: Settings, clock: Clock, environ: Mapping[str, str], stack: AsyncExitStack, database: "Database"
+) -> "tuple[ConfigurationService, ConfiguredFolder]":
+    from modular_agent.domain.configuration import ConfigurationService, ConfiguredFolder, LiveValues
+
+    process = process_values(settings, environ)
+    folder = ConfiguredFolder(settings.storage.config_path, environment=_file_environment(environ))
+    service = ConfigurationService(database, folder=folder, live=LiveValues(process), process=process, clock=clock)
+    return await stack.enter_async_context(service), folder
+
+
+def process_values(settings: Settings, environ: Mapping[str, str]) -> "list[ProcessValue]":
+    """Every setting with where it comes from; secrets are masked. `environ` holds the variables of `.env` too."""
+    from modular_agent.domain.configuration import ProcessValue
+
+    found: list[ProcessValue] = []
+    for group_name in Settings.model_fields:
+        group: BaseModel = getattr(settings, group_name)
+        for name, field in type(group).model_fields.items():
+            variable, value = str(field.validation_alias), getattr(group, name)
+            if environ.get(variable):
+                source = "environment" if variable in os.environ else ".env"
+            else:
+                source = "default" if value == field.default else "command line"
+            found.append(
+                ProcessValue(
+                    key=variable.lower(),
+                    variable=variable,
+                    value=_shown(value),
+                    source=source,
+                    description=field.description or "",
+                )
+            )
+    return found
+
+
+def _shown(value: object) -> Any:
+    """A setting as JSON; a secret is masked, and so are credentials in a text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, tuple):
+        return [str(item) for item in cast("tuple[object, ...]", value)]
+    return Redactor().text(str(value))
 
 
 def _projections(database: "Database", clock: Clock) -> "_Projections":
@@ -181,6 +262,7 @@ async def _catalog(
     stack: AsyncExitStack,
     database: "Database",
     saver: "Saver",
+    folder: "ConfiguredFolder",
 ) -> "WorkflowCatalog":
     from modular_agent.domain.workflows.catalog import Authoring, WorkflowCatalog
     from modular_agent.engine.providers.registry import ModelFactory
@@ -200,11 +282,11 @@ async def _catalog(
     )
     authoring = Authoring(
         root=settings.storage.config_path,
-        environment={name: value for name, value in environ.items() if name not in _OWN_SECRETS},
+        environment=_file_environment(environ),
         references=toolbox.references,
         builtin_tools=[f"builtin.{name}" for name in BUILTINS],
     )
-    registry = WorkflowRegistry(saver=saver, factory=factory, toolbox=toolbox)
+    registry = WorkflowRegistry(saver=saver, factory=factory, toolbox=toolbox, configured=folder)
     return WorkflowCatalog(database, registry=registry, authoring=authoring, clock=clock)
 
 
@@ -215,16 +297,21 @@ async def _supervisor(
     store: "DatabaseRunStore",
     saver: "Saver",
     hub: "Hub",
+    folder: "ConfiguredFolder",
 ) -> "Supervisor":
+    from modular_agent.engine.providers.price_file import read_prices
     from modular_agent.engine.providers.pricing import PriceBook
     from modular_agent.engine.run import RunServices
     from modular_agent.engine.supervisor import Supervisor
 
+    own_prices = await asyncio.to_thread(read_prices, settings.storage.config_path)
+    prices = PriceBook({**folder.prices(), **own_prices})
+    folder.subscribe(lambda: prices.take({**folder.prices(), **own_prices}))
     services = RunServices(
         store=store,
         saver=saver,
         clock=clock,
-        prices=PriceBook(),
+        prices=prices,
         publish_delta=hub.delta,
         files=settings.storage.files,
     )

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,13 +16,16 @@ from fastapi import FastAPI
 
 from modular_agent.api.errors import install_errors
 from modular_agent.api.middleware.drain import Gate
+from modular_agent.api.middleware.rate_limit import Rates
 from modular_agent.api.middleware.stack import EdgeOptions, middleware_stack
 from modular_agent.api.openapi import install_openapi, operation_id
 from modular_agent.api.routers import ROUTERS
 from modular_agent.api.stopping import Server, Stopping, when_told_to_end
 from modular_agent.domain.analytics import LiveFigures
+from modular_agent.domain.configuration import LiveValues
+from modular_agent.domain.error_reports.server_errors import ServerErrors
 from modular_agent.kit.logging import Logs
-from modular_agent.kit.redaction import secrets_of
+from modular_agent.kit.redaction import Redactor, secrets_of
 from modular_agent.realtime.connections import Connections
 from modular_agent.realtime.metrics import MetricsPublisher
 from modular_agent.runtime import Runtime, open_runtime
@@ -39,16 +43,17 @@ def create_app(settings: Settings | None = None, *, insecure: bool = False) -> F
     check_production(settings)
     check_bind(settings.http.host, insecure=insecure)
     gate = Gate()
+    rates = Rates(settings.http.rate_limit_per_minute, settings.http.rate_limit_burst)
     app = FastAPI(
         title=settings.app.name,
         version=settings.app.version,
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
-        lifespan=_Lifespan(settings, gate),
+        lifespan=_Lifespan(settings, gate, rates),
     )
     handlers = install_errors(app, debug=settings.app.debug)
-    for middleware in reversed(middleware_stack(_edge(settings), gate=gate, handlers=handlers)):
+    for middleware in reversed(middleware_stack(_edge(settings, rates), gate=gate, handlers=handlers)):
         app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
     for router in ROUTERS:
         app.include_router(router)
@@ -56,7 +61,7 @@ def create_app(settings: Settings | None = None, *, insecure: bool = False) -> F
     return app
 
 
-def _edge(settings: Settings) -> EdgeOptions:
+def _edge(settings: Settings, rates: Rates) -> EdgeOptions:
     http = settings.http
     return EdgeOptions(
         hosts=(http.host, *http.allowed_hosts),
@@ -65,17 +70,17 @@ def _edge(settings: Settings) -> EdgeOptions:
         cors_credentials=http.cors_credentials,
         max_body_bytes=http.max_body_bytes,
         max_json_depth=http.max_json_depth,
-        rate_limit_per_minute=http.rate_limit_per_minute,
-        rate_limit_burst=http.rate_limit_burst,
+        rates=rates,
     )
 
 
 class _Lifespan:
     """Opens the runtime, takes up what a former process left behind, and drains at the end."""
 
-    def __init__(self, settings: Settings, gate: Gate) -> None:
+    def __init__(self, settings: Settings, gate: Gate, rates: Rates) -> None:
         self._settings = settings
         self._gate = gate
+        self._rates = rates
 
     @asynccontextmanager
     async def __call__(self, app: FastAPI) -> AsyncGenerator[None]:
@@ -84,6 +89,8 @@ class _Lifespan:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(_logs(settings, environ))
             runtime = await stack.enter_async_context(open_runtime(settings, environment=environ))
+            await stack.enter_async_context(_server_errors(runtime, environ))
+            runtime.configuration.live.subscribe(self._take)
             connections = Connections(clock=runtime.clock, max_connections=settings.websocket.max_connections)
             app.state.runtime = runtime
             app.state.connections = await stack.enter_async_context(connections)
@@ -98,6 +105,16 @@ class _Lifespan:
                 yield
             finally:
                 await _ended(background)
+
+
+    def _take(self, values: LiveValues) -> None:
+        """Has rates and log level that change while the server runs count at once."""
+        self._rates.per_minute, self._rates.burst = values["rate_limit_per_minute"], values["rate_limit_burst"]
+        logging.getLogger().setLevel(values["log_level"])
+
+
+def _server_errors(runtime: Runtime, environ: dict[str, str]) -> ServerErrors:
+    return ServerErrors(runtime.database, clock=runtime.clock, redactor=Redactor(secrets_of(environ)))
 
 
 def _metrics(runtime: Runtime, connections: Connections) -> MetricsPublisher:

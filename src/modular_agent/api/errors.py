@@ -34,6 +34,7 @@ __all__ = [
     "RequestRefused",
     "RouteUnknown",
     "TooManyRequests",
+    "WrongMediaType",
     "install_errors",
     "problem_response",
     "status_of",
@@ -53,7 +54,11 @@ _STATUS: Final[Mapping[Kind, int]] = {
     Kind.INTERNAL: 500,
 }
 # Codes of HTTP itself, for which no kind stands.
-_STATUS_OF_CODE: Final[Mapping[str, int]] = {"method_not_allowed": 405}
+_STATUS_OF_CODE: Final[Mapping[str, int]] = {
+    "method_not_allowed": 405,
+    "precondition_missing": 428,
+    "wrong_media_type": 415,
+}
 
 _TITLES: Final[Mapping[int, tuple[str, str]]] = {
     400: ("Invalid request", "请求无效"),
@@ -63,7 +68,9 @@ _TITLES: Final[Mapping[int, tuple[str, str]]] = {
     405: ("Method not allowed", "不支持的请求方法"),
     409: ("Conflict", "冲突"),
     413: ("Too large", "过大"),
+    415: ("Unsupported media type", "不支持的媒体类型"),
     422: ("Malformed request", "请求格式错误"),
+    428: ("Precondition required", "缺少前提条件"),
     429: ("Too many requests", "请求过多"),
     500: ("Internal error", "内部错误"),
     503: ("Not available now", "暂时不可用"),
@@ -179,6 +186,15 @@ class TooManyRequests(AgentError):
     kind = Kind.RATE_LIMITED
     english = "Too many requests: at most {limit} per minute."
     chinese = "请求过多：每分钟最多 {limit} 次。"
+
+
+class WrongMediaType(AgentError):
+    """A body of a kind that the route does not take."""
+
+    code = "wrong_media_type"
+    kind = Kind.INVALID
+    english = "A body of type {found} is not taken here; send application/yaml or application/json."
+    chinese = "此处不接受 {found} 类型的请求体；请发送 application/yaml 或 application/json。"
 
 
 def status_of(error: AgentError | type[AgentError]) -> int:

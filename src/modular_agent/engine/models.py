@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from modular_agent.engine.errors import AgentConfigInvalid
 from modular_agent.engine.providers.chain import ModelChain
@@ -15,7 +15,14 @@ from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.model import ModelSpec
 from modular_agent.errors import Fault
 
-__all__ = ["OVERRIDES", "ModelDirectory", "check_overrides", "request_parameters"]
+__all__ = [
+    "OVERRIDES",
+    "ConfiguredModel",
+    "ConfiguredModels",
+    "ModelDirectory",
+    "check_overrides",
+    "request_parameters",
+]
 
 _PARAMETERS: Final = ("temperature", "top_p", "max_tokens")
 OVERRIDES: Final = frozenset({"model", "prompt", "limits", "parameters", *_PARAMETERS})
@@ -61,36 +68,72 @@ def request_parameters(node: Mapping[str, Any], overrides: Mapping[str, Any]) ->
     return merged
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfiguredModel:
+    """A model of `llms/` as it stands now. `models` are it and those it falls back on; `digest` names their content."""
+
+    name: str
+    digest: str
+    models: Mapping[str, ModelSpec]
+    scripts: Mapping[str, Any]
+
+
+class ConfiguredModels(Protocol):
+    """The models of `llms/`, for sessions that name one in their `agent_config`."""
+
+    def find(self, name: str) -> ConfiguredModel | None:
+        """The model of that name, without waiting; None if there is none, or it cannot be used."""
+        ...
+
+
 @dataclass(slots=True)
 class ModelDirectory:
     """Makes chains of models by the names a workflow gives them; each is made once."""
 
     workflow: LoadedWorkflow
     factory: ModelFactory
+    configured: ConfiguredModels | None = None
     _chains: dict[tuple[str, str | None], ModelChain] = field(default_factory=dict[tuple[str, str | None], ModelChain])
 
     def chain(self, name: str | None, overrides: Mapping[str, Any]) -> ModelChain:
         """The chain of a node whose `model` is `name` (None: the workflow's only or first one).
 
-        `overrides["model"]` is a model of the workflow, else a model id at the provider of the node's own.
+        `overrides["model"]` is a model of the workflow, else a configured one as it stands now, else a model id at the
+        provider of the node's own.
         """
-        specs = self.workflow.spec.models
+        workflow = self.workflow
+        specs = workflow.spec.models
         own = name or next(iter(specs))
         wanted: str | None = overrides.get("model")
         if wanted in specs:
             own, wanted = wanted, None
-        key = (own, wanted)
+        elif wanted is not None and self.configured is not None:
+            found = self.configured.find(wanted)
+            if found is not None:
+                key = (found.name, f"configured {found.digest}")
+                return self._kept(key, found.name, None, found.models, found.scripts)
+        return self._kept((own, wanted), own, wanted, specs, workflow.scripts)
+
+    def _kept(
+        self,
+        key: tuple[str, str | None],
+        name: str,
+        model_id: str | None,
+        specs: Mapping[str, ModelSpec],
+        scripts: Mapping[str, Any],
+    ) -> ModelChain:
         if key not in self._chains:
-            self._chains[key] = self._make(own, wanted)
+            self._chains[key] = self._make(name, model_id, specs, scripts)
         return self._chains[key]
 
-    def _make(self, name: str, model_id: str | None) -> ModelChain:
-        specs = self.workflow.spec.models
+    def _make(
+        self, name: str, model_id: str | None, specs: Mapping[str, ModelSpec], scripts: Mapping[str, Any]
+    ) -> ModelChain:
         spec = specs[name]
         made: list[ChatModel] = []
         keyless: list[tuple[ChatModel, str]] = []
         for each, wanted in ((name, model_id), *((other, None) for other in spec.fallback)):
-            settings = self._settings(each, specs[each], wanted)
+            settings = _settings(each, specs[each], wanted, scripts)
             try:
                 made.append(self.factory.make(settings))
             except MissingKey as error:
@@ -104,18 +147,19 @@ class ModelDirectory:
             notes=tuple(f"{note} Using {made[0].model} instead." for _, note in keyless) if made else (),
         )
 
-    def _settings(self, name: str, spec: ModelSpec, model_id: str | None) -> ModelSettings:
-        return ModelSettings(
-            name=name,
-            provider=spec.provider,
-            model=model_id or spec.model,
-            base_url=spec.base_url,
-            api_key_env=spec.api_key_env,
-            parameters={**spec.parameters, **{key: v for key in _PARAMETERS if (v := getattr(spec, key)) is not None}},
-            timeout=spec.timeout,
-            script=self.workflow.scripts.get(spec.script) if spec.script else None,
-            script_source=spec.script or "",
-        )
+
+def _settings(name: str, spec: ModelSpec, model_id: str | None, scripts: Mapping[str, Any]) -> ModelSettings:
+    return ModelSettings(
+        name=name,
+        provider=spec.provider,
+        model=model_id or spec.model,
+        base_url=spec.base_url,
+        api_key_env=spec.api_key_env,
+        parameters={**spec.parameters, **{key: v for key in _PARAMETERS if (v := getattr(spec, key)) is not None}},
+        timeout=spec.timeout,
+        script=scripts.get(spec.script) if spec.script else None,
+        script_source=spec.script or "",
+    )
 
 
 class _Keyless:

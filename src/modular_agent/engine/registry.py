@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.compiler import Compiler
-from modular_agent.engine.models import ModelDirectory
+from modular_agent.engine.models import ConfiguredModels, ModelDirectory
 from modular_agent.engine.node_bodies import NodeBodies
 from modular_agent.engine.nodes.workflow import Graph
 from modular_agent.engine.providers.registry import ModelFactory
@@ -32,7 +32,10 @@ class WorkflowRegistry:
     `InvalidInput` for what the file alone does not show.
     """
 
-    def __init__(self, *, saver: Saver, factory: ModelFactory, toolbox: ToolBox) -> None:
+    def __init__(
+        self, *, saver: Saver, factory: ModelFactory, toolbox: ToolBox, configured: ConfiguredModels | None = None
+    ) -> None:
+        self._configured = configured
         self._saver = saver
         self._factory = factory
         self._toolbox = toolbox
@@ -61,7 +64,7 @@ class WorkflowRegistry:
         return Workflow(loaded=loaded, graph=compiler.compile(self._saver), shape=compiler.shape)
 
     async def _compiler(self, loaded: LoadedWorkflow) -> Compiler:
-        models = ModelDirectory(loaded, self._factory)
+        models = ModelDirectory(loaded, self._factory, self._configured)
         tool_set = await self._toolbox.build([_tool_config(name, spec) for name, spec in loaded.spec.tools.items()])
         children: dict[str, Graph] = {}
         for path, child in loaded.children.items():

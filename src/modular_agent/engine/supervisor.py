@@ -81,6 +81,7 @@ class Supervisor:
         self._stop_grace = stop_grace
         self._drain_grace = drain_grace
         self._executions: dict[str, _Execution] = {}
+        self._closing: dict[str, asyncio.Future[Ended]] = {}  # ended; their listeners are being told
         self._waiting: deque[_Execution] = deque()
         self._places = max_parallel
         self._reserved_queue = 0
@@ -96,6 +97,13 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.drain()
+
+    def resize(self, *, max_parallel: int, max_queued: int) -> None:
+        """Sets new bounds: runs that execute go on, those that wait start as soon as the bounds let them."""
+        self._places += max_parallel - self._max_parallel
+        self._max_parallel = max_parallel
+        self._max_queued = max_queued
+        self._start_waiting()
 
     def on_end(self, listener: Callable[[Ended], Awaitable[None]]) -> None:
         """Has `listener` awaited after every end of an execution, before those who wait for it are told."""
@@ -162,11 +170,14 @@ class Supervisor:
             execution.started.set()
             self._places += 1
             self._executions.pop(run.ticket.key.run_id, None)
+            self._closing[run.ticket.key.run_id] = execution.ended
             self._start_waiting()
         try:
             for listener in self._listeners:
                 await listener(ended)
         finally:
+            if self._closing.get(run.ticket.key.run_id) is execution.ended:
+                del self._closing[run.ticket.key.run_id]
             if not execution.ended.done():
                 execution.ended.set_result(ended)
 
@@ -235,6 +246,13 @@ class Supervisor:
     async def wait(self, run_id: str) -> Ended:
         """Waits for the end of the execution. Raises `RunNotHere` when it is not here (any more)."""
         return await asyncio.shield(self._here(run_id).ended)
+
+    async def settled(self, run_id: str) -> None:
+        """Returns when the run does not execute here (any more), and those who listen for its end have been told."""
+        execution = self._executions.get(run_id)
+        ended = execution.ended if execution is not None else self._closing.get(run_id)
+        if ended is not None:
+            await asyncio.shield(ended)
 
     async def ask_to_pause(self, run_id: str, control: Record) -> None:
         """Has the run hold after the step in progress, or at once when it still waits for a place.

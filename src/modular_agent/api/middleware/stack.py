@@ -12,7 +12,7 @@ from modular_agent.api.middleware.access_log import AccessLog
 from modular_agent.api.middleware.body_limit import BodyLimit
 from modular_agent.api.middleware.drain import Drain, Gate
 from modular_agent.api.middleware.origin import OriginCheck
-from modular_agent.api.middleware.rate_limit import RateLimit
+from modular_agent.api.middleware.rate_limit import RateLimit, Rates
 from modular_agent.api.middleware.request_id import RequestId
 from modular_agent.api.middleware.security_headers import SecurityHeaders
 from modular_agent.api.middleware.server_timing import ServerTiming
@@ -37,7 +37,7 @@ class EdgeOptions:
 
     `hosts` are the names under which the server may be called besides loopback (HOST itself among them);
     `loopback_only` says that it listens on loopback, where no other address can be meant. `rate_limit_per_minute` 0
-    sets no limit.
+    sets no limit; `rates`, which may change while the server runs, count before both.
     """
 
     hosts: Sequence[str] = ()
@@ -48,6 +48,7 @@ class EdgeOptions:
     max_json_depth: int = 64
     rate_limit_per_minute: int = 0
     rate_limit_burst: int = 120
+    rates: Rates | None = None
     clock: Clock = field(default_factory=SystemClock)
 
 
@@ -72,15 +73,9 @@ def middleware_stack(options: EdgeOptions, *, gate: Gate, handlers: ErrorHandler
             )
         )
     stack.append(Middleware(Drain, gate=gate))
-    if options.rate_limit_per_minute:
-        stack.append(
-            Middleware(
-                RateLimit,
-                per_minute=options.rate_limit_per_minute,
-                burst=options.rate_limit_burst,
-                clock=options.clock,
-            )
-        )
+    if options.rates is not None or options.rate_limit_per_minute:
+        rates = options.rates or Rates(options.rate_limit_per_minute, options.rate_limit_burst)
+        stack.append(Middleware(RateLimit, rates=rates, clock=options.clock))
     stack.append(Middleware(UnexpectedErrors, handlers=handlers))
     stack.append(Middleware(BodyLimit, limit=options.max_body_bytes, max_json_depth=options.max_json_depth))
     return stack

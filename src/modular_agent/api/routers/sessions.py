@@ -20,6 +20,7 @@ from modular_agent.api.schemas.sessions import (
 )
 from modular_agent.domain.runs import AgentConfigInvalid, LimitsInvalid, StateInvalid
 from modular_agent.domain.sessions import (
+    AgentUnknown,
     CheckpointUnknown,
     CreateRequest,
     IdempotencyKeyReused,
@@ -29,6 +30,7 @@ from modular_agent.domain.sessions import (
     SortKey,
     StatusNotSettable,
     WorkflowMissing,
+    agent_workflow_name,
     session_view,
 )
 from modular_agent.domain.workflows import PathOutsideRoot, WorkflowInvalid, WorkflowUnknown
@@ -49,6 +51,7 @@ def create_request(body: CreateSession, *, key: str | None = None) -> CreateRequ
     return CreateRequest(
         workflow_config_path=body.workflow_config_path,
         workflow_id=body.workflow_id,
+        agent_type=body.agent_type,
         agent_config=body.agent_config,
         initial_state=body.initial_state,
         metadata=body.metadata,
@@ -57,6 +60,10 @@ def create_request(body: CreateSession, *, key: str | None = None) -> CreateRequ
         idempotency_key=key,
         fingerprint=fingerprint("/sessions/", body.model_dump(mode="json")),
     )
+
+
+def _agent_workflow(agent_type: str | None) -> str | None:
+    return None if agent_type is None else agent_workflow_name(agent_type)
 
 
 @router.get("/", summary="List sessions", response_model=SessionList, responses=problems(CursorInvalid))
@@ -71,12 +78,13 @@ async def list_sessions(
     search: Annotated[
         str | None, Query(max_length=200, description="A piece of the id, workflow, title or metadata.")
     ] = None,
+    agent_type: Annotated[str | None, Query(max_length=64, description="Sessions of this agent.")] = None,
     sort_by: Annotated[SortKey, Query()] = "created_at",
     sort_order: Annotated[Literal["asc", "desc"], Query()] = "desc",
 ) -> JsonResponse:
     """Sessions, newest first unless asked otherwise."""
     found = await runtime.sessions.page(
-        SessionFilter(status=status, search=search),
+        SessionFilter(status=status, search=search, workflow_id=_agent_workflow(agent_type)),
         sort_by=sort_by,
         descending=sort_order == "desc",
         page=page,
@@ -102,6 +110,7 @@ async def list_sessions(
     response_model=SessionAnswer,
     responses=problems(
         WorkflowMissing,
+        AgentUnknown,
         WorkflowInvalid,
         PathOutsideRoot,
         StateInvalid,

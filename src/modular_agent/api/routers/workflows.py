@@ -117,8 +117,9 @@ async def validate_workflow(workflows: WorkflowsDep, body: Annotated[ValidateWor
     responses=problems(WorkflowUnknown, WorkflowInvalid),
 )
 async def get_workflow(workflow_id: WorkflowId, workflows: WorkflowsDep) -> JsonResponse:
-    """A loaded workflow: its nodes, edges, and every version it had."""
-    return JsonResponse(await workflows.get(workflow_id))
+    """A loaded workflow: its nodes, edges, and every version it had. `ETag` is for `If-Match` of an update."""
+    shown = await workflows.get(workflow_id)
+    return JsonResponse(shown, headers={"ETag": f'"{shown["content_hash"]}"'})
 
 
 @router.delete(

@@ -5,6 +5,7 @@ from typing import Any
 
 import structlog
 
+from modular_agent.domain.configuration.values import LiveValues
 from modular_agent.domain.runs.requests import StartRequest, check_start
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
@@ -53,7 +54,9 @@ class RunsService:
         store: DatabaseRunStore,
         saver: Saver,
         clock: Clock,
+        live: LiveValues | None = None,
     ) -> None:
+        self._live = live or LiveValues()
         self._writer = database.writer
         self._catalog = catalog
         self._supervisor = supervisor
@@ -76,11 +79,11 @@ class RunsService:
     # -- starting ----------------------------------------------------------------------------------------------
 
     async def start(
-        self, session: SessionRow, request: StartRequest, *, run_id: str | None = None, inbox_id: str | None = None
+        self, session: SessionRow, request: StartRequest, *, run_id: str | None = None, inbox_ids: Sequence[str] = ()
     ) -> str:
         """Starts a run once its input is durable; answers its id.
 
-        A run that waited in the session's queue brings its id, and the id of the row that it leaves.
+        A run that waited in the session's queue brings its id; `inbox_ids` are the rows that its input leaves.
 
         Raises `RunAlreadyActive`, `QueueFull`, `ServerStopping`, `StateInvalid`, `LimitsInvalid`,
         `IdempotencyKeyReused`.
@@ -100,7 +103,7 @@ class RunsService:
         key = RunKey(session.ref, run_id or new_id("run"), 1)
         admission = self._supervisor.admit()
         try:
-            started_at = await self._store_run(key, admission, given, request, inbox_id=inbox_id)
+            started_at = await self._store_run(key, admission, given, request, inbox_ids=inbox_ids)
         except RequestRepeated as repeated:
             self._supervisor.release(admission)
             return repeated.subject
@@ -113,11 +116,19 @@ class RunsService:
             input=workflow.graph_input(given),
             fresh=fresh,
             overrides=session.agent_config,
-            limits=_limits(session.agent_config, request.limits),
+            limits=self._limits(workflow, session.agent_config, request.limits),
             started_at=started_at,
         )
         self._supervisor.start(ticket, admission)
         return key.run_id
+
+    def _limits(
+        self, workflow: Workflow, config: Mapping[str, Any], request: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], ...]:
+        """The default limits where the workflow sets none, then the session's overrides, then the request's."""
+        own = workflow.spec.limits.model_dump(exclude_none=True, exclude_unset=True)
+        defaults = {name: value for name, value in self._live.default_limits.items() if name not in own}
+        return (defaults, config.get("limits") or {}, request)
 
     async def _is_fresh(self, session: SessionRow) -> bool:
         """Whether no run of the session has left a state."""
@@ -152,7 +163,7 @@ class RunsService:
         given: Mapping[str, Any],
         request: StartRequest,
         *,
-        inbox_id: str | None,
+        inbox_ids: Sequence[str],
     ) -> int:
         now = self._clock.now_us()
         status = admission.value
@@ -160,8 +171,8 @@ class RunsService:
             run_id=key.run_id, session=key.session, now_us=now, status=status, input=given, limits=request.limits
         )
         steps: list[Callable[..., object]] = [create_run(new)]
-        if inbox_id is not None:
-            steps.append(take_inbox(key.session, inbox_ids=[inbox_id]))
+        if inbox_ids:
+            steps.append(take_inbox(key.session, inbox_ids=inbox_ids))
         if request.idempotency_key is not None:
             steps.insert(
                 0,
@@ -177,6 +188,7 @@ class RunsService:
         records = [_run_record(key, status), *_new_messages(key, given)]
         self._store.add_facts(unit, key, Facts(records=records))
         unit.first = in_order(*steps)
+        unit.touches = ("sessions", key.session.n)
         await self._writer.commit(unit)
         return now
 
@@ -211,7 +223,7 @@ class RunsService:
             asked=frozenset(row.graph_id for row in asked),
             update=_edit(run),
             overrides=session.agent_config,
-            limits=_limits(session.agent_config, changed.limits),
+            limits=self._limits(workflow, session.agent_config, changed.limits),
             step=step,
             started_at=changed.started_at or self._clock.now_us(),
             active_us=changed.active_us,
@@ -284,8 +296,7 @@ class RunsService:
 
     async def wait(self, run_id: str) -> None:
         """Returns when no execution of the run is under way in this process (any more)."""
-        if self._supervisor.is_here(run_id):
-            await self._supervisor.wait(run_id)
+        await self._supervisor.settled(run_id)
 
     async def get(self, session: SessionRef, run_id: str) -> RunRow:
         """Raises `RunUnknown`."""
@@ -302,12 +313,6 @@ def _edit(run: RunRow) -> Mapping[str, Any] | None:
     """The change of the state that waits for the run to go on."""
     pending: Mapping[str, Any] = run.pending or {}
     return pending.get("update")
-
-
-def _limits(*layers: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """The limits of the session's overrides, then those of the request."""
-    config, request = layers
-    return (config.get("limits") or {}, request)
 
 
 def _run_record(key: RunKey, status: RunStatus) -> Record:

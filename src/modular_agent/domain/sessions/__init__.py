@@ -2,18 +2,21 @@
 
 from modular_agent.domain.sessions.checkpoints import ForkRequest, SessionCheckpoints
 from modular_agent.domain.sessions.errors import (
+    AgentUnknown,
     CheckpointUnknown,
     ForkNodeMissing,
     StatusNotSettable,
     WorkflowMissing,
 )
 from modular_agent.domain.sessions.service import CreateRequest, SessionsService, session_view
+from modular_agent.engine.spec.configured import agent_workflow_name
 from modular_agent.storage.errors import IdempotencyKeyReused, SessionBusy, SessionUnknown
 from modular_agent.storage.repositories.session_lists import SessionFilter, SortKey
 from modular_agent.storage.repositories.sessions import SessionChange
 from modular_agent.storage.repositories.sessions import SessionRow as Session
 
 __all__ = [
+    "AgentUnknown",
     "CheckpointUnknown",
     "CreateRequest",
     "ForkNodeMissing",
@@ -29,5 +32,6 @@ __all__ = [
     "SortKey",
     "StatusNotSettable",
     "WorkflowMissing",
+    "agent_workflow_name",
     "session_view",
 ]

@@ -2,7 +2,16 @@
 
 from modular_agent.errors import AgentError, Kind
 
-__all__ = ["CheckpointUnknown", "ForkNodeMissing", "StatusNotSettable", "WorkflowMissing"]
+__all__ = ["AgentUnknown", "CheckpointUnknown", "ForkNodeMissing", "StatusNotSettable", "WorkflowMissing"]
+
+
+class AgentUnknown(AgentError):
+    """There is no such file in `agents/`."""
+
+    code = "agent_not_found"
+    kind = Kind.INVALID
+    english = "There is no agent {agent_type} in agents/ below the configs root."
+    chinese = "配置根目录的 agents/ 下没有智能体 {agent_type}。"
 
 
 class CheckpointUnknown(AgentError):
@@ -24,12 +33,12 @@ class ForkNodeMissing(AgentError):
 
 
 class WorkflowMissing(AgentError):
-    """A new session needs exactly one of `workflow_config_path` and `workflow_id`."""
+    """A new session needs exactly one of `workflow_config_path`, `workflow_id` and `agent_type`."""
 
     code = "workflow_missing"
     kind = Kind.INVALID
-    english = "Give exactly one of workflow_config_path and workflow_id."
-    chinese = "请在 workflow_config_path 与 workflow_id 中给出且仅给出一个。"
+    english = "Give exactly one of workflow_config_path, workflow_id and agent_type."
+    chinese = "请在 workflow_config_path、workflow_id 与 agent_type 中给出且仅给出一个。"
 
 
 class StatusNotSettable(AgentError):

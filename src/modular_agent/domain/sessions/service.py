@@ -10,10 +10,13 @@ from typing import Any, Final
 from modular_agent.domain.runs.control import RunControl
 from modular_agent.domain.runs.requests import StartRequest, check_agent_config, check_messages, check_start
 from modular_agent.domain.runs.service import RunsService
-from modular_agent.domain.sessions.errors import CheckpointUnknown, StatusNotSettable, WorkflowMissing
+from modular_agent.domain.sessions.errors import AgentUnknown, CheckpointUnknown, StatusNotSettable, WorkflowMissing
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
+from modular_agent.domain.workflows.errors import WorkflowNameTaken
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.nodes.conversation import tool_results
+from modular_agent.engine.spec.configured import agent_of, agent_path, agent_workflow_name
+from modular_agent.engine.spec.errors import FileNotFound
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.events import SessionRef
 from modular_agent.kit.clock import Clock, rfc3339
@@ -45,10 +48,11 @@ NANO: Final = 1_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateRequest:
-    """A new session: a workflow by file or by name, and what goes with it."""
+    """A new session: a workflow by file or by name, or an agent, and what goes with it."""
 
     workflow_config_path: str | None = None
     workflow_id: str | None = None
+    agent_type: str | None = None
     agent_config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     initial_state: Mapping[str, Any] = field(default_factory=dict[str, Any])
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -98,7 +102,7 @@ class SessionsService:
     async def create(self, request: CreateRequest) -> SessionRow:
         """Makes a session on the current version of a workflow.
 
-        Raises `WorkflowMissing`, `SourceError`, `WorkflowInvalid`, `WorkflowUnknown`, `StateInvalid`,
+        Raises `WorkflowMissing`, `AgentUnknown`, `SourceError`, `WorkflowInvalid`, `WorkflowUnknown`, `StateInvalid`,
         `AgentConfigInvalid`; nothing is made then. A repeated request answers the session the first one made.
         """
         if request.idempotency_key is not None:
@@ -116,7 +120,8 @@ class SessionsService:
         for _ in range(ID_ATTEMPTS):
             proposed = session_id(loaded.spec.name, self._clock.now_us())
             try:
-                unit: UnitOfWork[Any] = UnitOfWork(then=in_order(*self._creation(request, loaded, proposed)))
+                step = in_order(*self._creation(request, loaded, proposed))
+                unit: UnitOfWork[Any] = UnitOfWork(then=step, touches=("sessions", "workflows"))
                 await self._writer.commit(unit)
             except SessionIdTaken:
                 continue
@@ -171,12 +176,28 @@ class SessionsService:
         return steps
 
     async def _workflow(self, request: CreateRequest) -> LoadedWorkflow:
-        if (request.workflow_config_path is None) == (request.workflow_id is None):
+        given = (request.workflow_config_path, request.workflow_id, request.agent_type)
+        if sum(each is not None for each in given) != 1:
             raise WorkflowMissing
+        if request.agent_type is not None:
+            return await self._agent(request.agent_type)
         if request.workflow_config_path is not None:
             return await self._catalog.load(request.workflow_config_path)
         row = await self._catalog.named(str(request.workflow_id))
         return await self._catalog.loaded(row.content_hash)
+
+    async def _agent(self, name: str) -> LoadedWorkflow:
+        """The workflow of an agent alone. Raises `AgentUnknown`, `WorkflowNameTaken` too."""
+        path = agent_path(name)
+        if path is None:
+            raise AgentUnknown(agent_type=name)
+        row = await self._catalog.rows.get(agent_workflow_name(name))
+        if row is not None and not row.unloaded and row.config_path != path:
+            raise WorkflowNameTaken(workflow_id=row.workflow_id, config_path=row.config_path)
+        try:
+            return await self._catalog.load(path)
+        except FileNotFound:
+            raise AgentUnknown(agent_type=name) from None
 
     async def get(self, session_id: str, *, tenant: str | None = None) -> SessionRow:
         """Raises `SessionUnknown`, also for another tenant's."""
@@ -202,7 +223,7 @@ class SessionsService:
     async def update(self, session: SessionRow, change: SessionChange) -> SessionRow:
         """Merges metadata, sets title and tags; of two changes at once none is lost."""
         step = update_session(session.ref, change, now_us=self._clock.now_us())
-        committed = await self._writer.commit(UnitOfWork(then=step))
+        committed = await self._writer.commit(UnitOfWork(then=step, touches=("sessions", session.n)))
         assert committed.result is not None
         return committed.result
 
@@ -282,6 +303,7 @@ def session_view(row: SessionRow) -> dict[str, Any]:
         "workflow_config_path": row.workflow_config_path,
         "workflow_id": row.workflow_id,
         "workflow_version": row.workflow_version,
+        "agent_type": agent_of(row.workflow_config_path),
         "status": row.status,
         "title": row.title,
         "tags": row.tags,

@@ -3,7 +3,10 @@
 from modular_agent.errors import AgentError, Kind
 
 __all__ = [
+    "PreconditionMissing",
     "SessionOfOtherWorkflow",
+    "WorkflowChanged",
+    "WorkflowExists",
     "WorkflowNameDiffers",
     "WorkflowNameTaken",
     "WorkflowUnknown",
@@ -54,3 +57,33 @@ class SessionOfOtherWorkflow(AgentError):
     kind = Kind.INVALID
     english = "Session {session_id} runs the workflow {found}, not {workflow_id}."
     chinese = "会话 {session_id} 运行的工作流是 {found}，而不是 {workflow_id}。"
+
+
+class WorkflowExists(AgentError):
+    """A new workflow has the name of one that is there."""
+
+    code = "workflow_exists"
+    kind = Kind.CONFLICT
+    english = "A workflow called {workflow_id} exists already, in {config_path}; update it, or choose another name."
+    chinese = "名为 {workflow_id} 的工作流已存在于 {config_path}；请更新它，或另选名称。"
+
+
+class WorkflowChanged(AgentError):
+    """The workflow is not what the caller has seen: another update, or an edit of its file, came first.
+
+    `current` is the version that is there now.
+    """
+
+    code = "workflow_changed"
+    kind = Kind.CONFLICT
+    english = "The workflow {workflow_id} has changed meanwhile: its version is {current} now. Read it again first."
+    chinese = "工作流 {workflow_id} 已被更改：当前版本为 {current}。请先重新读取。"
+
+
+class PreconditionMissing(AgentError):
+    """An update has to say, by `If-Match`, which version it is made from."""
+
+    code = "precondition_missing"
+    kind = Kind.INVALID
+    english = "Send the header If-Match with the ETag of the version that you have changed."
+    chinese = "请在 If-Match 请求头中给出您所修改版本的 ETag。"

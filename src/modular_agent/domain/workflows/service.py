@@ -1,7 +1,7 @@
 """Workflows: found, listed, loaded, checked, drawn and unloaded."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
@@ -70,9 +70,19 @@ class WorkflowsService:
     """The verbs about workflows. An async context manager: entering loads every workflow file below the configs root.
 
     With `watch` the files are watched and loaded again when they change; a broken edit keeps the last good version.
+    `changed` is awaited before, for what else stands there.
     """
 
-    def __init__(self, database: Database, *, catalog: WorkflowCatalog, clock: Clock, watch: bool = False) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        catalog: WorkflowCatalog,
+        clock: Clock,
+        watch: bool = False,
+        changed: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        self._changed = changed
         self._writer = database.writer
         self._records = database.records
         self._sessions = SessionRepository(database.readers)
@@ -88,11 +98,16 @@ class WorkflowsService:
         if self._watch:
             tasks = await self._stack.enter_async_context(OwnedTasks("workflows", limit=1, grace=WATCH_GRACE))
             self._stack.callback(self._stop.set)
-            tasks.start(watch_folder(self._catalog.root, self._folder.scan, stop=self._stop), name="watch")
+            tasks.start(watch_folder(self._catalog.root, self._files_changed, stop=self._stop), name="watch")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    async def _files_changed(self) -> None:
+        if self._changed is not None:
+            await self._changed()
+        await self._folder.scan()
 
     @property
     def is_watching(self) -> bool:

@@ -86,13 +86,17 @@ class PriceBook:
     """Looks up prices. `overrides` are by `model` or `provider/model`; `*` stands for any characters in either."""
 
     def __init__(self, overrides: Mapping[str, TokenPrices] | None = None) -> None:
-        given = dict(overrides or {})
-        self._exact = {name: prices for name, prices in given.items() if "*" not in name}
-        self._patterns = {name: prices for name, prices in given.items() if "*" in name}
-        self._version = _fingerprint(given) if given else ""
         self._table: ModuleType | None = None
         self._unknown: set[tuple[str, str, str]] = set()
         self._flat: dict[tuple[str, str, str], TokenPrices] = {}
+        self.take(overrides or {})
+
+    def take(self, overrides: Mapping[str, TokenPrices]) -> None:
+        """Has other `overrides` count from the next call on."""
+        given = dict(overrides)
+        self._exact = {name: prices for name, prices in given.items() if "*" not in name}
+        self._patterns = {name: prices for name, prices in given.items() if "*" in name}
+        self._version = _fingerprint(given) if given else ""
 
     async def load(self) -> None:
         """Loads the table in a thread (a third of a second); without this the first `price` does it in place."""

@@ -80,19 +80,21 @@ class Files:
         """The data of the scripted models' files, by the path as written."""
         found: dict[str, Any] = {}
         for name, model in spec.models.items():
-            if model.script is None or model.script in found:
-                continue
-            path = ("models", name, "script")
-            text = self.read(path, model.script)
-            if text is None:
-                continue
-            try:
-                document = read_document(text, file=self._source.locate(model.script))
-                self._report.extend(document.faults)
-                found[model.script] = document.data()
-            except WorkflowInvalid as error:
-                self._report.extend(error.faults)
+            if model.script is not None and model.script not in found:
+                self.script(("models", name, "script"), model.script, found)
         return found
+
+    def script(self, path: KeyPath, written: str, found: dict[str, Any]) -> None:
+        """Adds the data of the script that stands at `path` to `found`."""
+        text = self.read(path, written)
+        if text is None:
+            return
+        try:
+            document = read_document(text, file=self._source.locate(written))
+            self._report.extend(document.faults)
+            found[written] = document.data()
+        except WorkflowInvalid as error:
+            self._report.extend(error.faults)
 
     def read(self, path: KeyPath, name: str) -> str | None:
         """The text of a file that the workflow names at `path`; a fault and None if it cannot be read."""

@@ -16,9 +16,13 @@ class References(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """Names that a file may use without defining them. What is None is not checked."""
+    """Names that a file may use without defining them. What is None is not checked.
+
+    `offered` are names of models that may have been meant.
+    """
 
     providers: tuple[str, ...]
     builtin_tools: tuple[str, ...] | None
     models: tuple[str, ...]
     references: References | None
+    offered: tuple[str, ...] = ()

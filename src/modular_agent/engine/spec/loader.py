@@ -1,16 +1,20 @@
 """From a workflow file to everything that the engine needs of it, or all its faults at once."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from modular_agent.engine.expressions import Expression, Expressions
 from modular_agent.engine.place import KeyPath
-from modular_agent.engine.spec.document import read_document
-from modular_agent.engine.spec.errors import SourceError, WorkflowInvalid
+from modular_agent.engine.spec.agents import agent_workflow, is_agent_file, own_paths, used_agents, with_agent
+from modular_agent.engine.spec.configured import agent_path
+from modular_agent.engine.spec.document import Document, read_document
+from modular_agent.engine.spec.errors import FileNotFound, SourceError, WorkflowInvalid
 from modular_agent.engine.spec.files import Files, workflow_files
 from modular_agent.engine.spec.known import Known, References
-from modular_agent.engine.spec.model import WorkflowSpec
+from modular_agent.engine.spec.llms import TakenModels, take_models
+from modular_agent.engine.spec.model import ModelSpec, WorkflowSpec
 from modular_agent.engine.spec.report import Report
 from modular_agent.engine.spec.shape import read_shape
 from modular_agent.engine.spec.source import Source, bundle_hash
@@ -84,34 +88,74 @@ class _Loader:
     def load(self, path: str, *, above: tuple[str, ...]) -> LoadedWorkflow:
         text = self._source.read(path)
         document = read_document(text, file=path, environment=self._environment)
+        if not is_agent_file(path):
+            return self._load(document, path, above)
+        try:
+            return self._load(agent_workflow(document), path, above)
+        except WorkflowInvalid as error:
+            raise WorkflowInvalid(own_paths(error.faults, path)) from None
+
+    def _load(self, document: Document, path: str, above: tuple[str, ...]) -> LoadedWorkflow:
         shape = read_shape(document)
         report = Report(document, shape)
         if shape.spec is None:
             raise WorkflowInvalid(report.faults)
         spec = shape.spec
         files = Files(self._source, report)
-        files.bundle[path] = text
+        files.bundle[path] = document.text
         texts, templates = files.prompts(spec)
         scripts = files.scripts(spec)
         children = self._children(spec, report, (*above, path))
+        agents = self._agents(spec, report, (*above, path))
+        taken = take_models(spec, report, source=self._source, environment=self._environment, known=self._known)
+        report.extend(taken.faults)
+        broken = {PurePosixPath(fault.file or "").stem for fault in taken.faults}  # told of already
+        models = (*self._known.models, *taken.models, *broken)
+        known = replace(self._known, models=models, offered=tuple(taken.offered))
         specs = {written: child.spec for written, child in children.items()}
-        expressions = validate(spec, report, shape, known=self._known, compiler=self._expressions, children=specs)
+        expressions = validate(spec, report, shape, known=known, compiler=self._expressions, children=specs)
         if report.faults:
             raise WorkflowInvalid(report.faults)
         bundle = dict(files.bundle)
-        for child in children.values():
-            bundle.update(child.bundle)
-        return LoadedWorkflow(
-            spec=spec,
+        for other in (*children.values(), *agents.values(), *taken.models.values()):
+            bundle.update(other.bundle)
+        loaded = LoadedWorkflow(
+            spec=spec.model_copy(update={"models": {**spec.models, **_specs(taken)}}),
             path=path,
             content_hash=bundle_hash(path, bundle),
             bundle=bundle,
             prompts=texts,
             templates=templates,
-            scripts=scripts,
+            scripts={**_scripts(taken), **scripts},
             children=children,
             expressions=expressions,
         )
+        for name, agent in agents.items():
+            loaded = _with_agent(loaded, name, agent)
+        return loaded
+
+    def _agents(self, spec: WorkflowSpec, report: Report, above: tuple[str, ...]) -> dict[str, LoadedWorkflow]:
+        """The agents that nodes take, by the node's name."""
+        found: dict[str, LoadedWorkflow] = {}
+        for path, node in used_agents(spec):
+            where = (*path, "agent")
+            file = agent_path(str(node.agent))
+            if file is None:
+                report.add(where, "unknown_agent", f"there is no agent {report.shown(where, node.agent)!r}")
+                continue
+            try:
+                located = self._source.locate(file)
+                found[str(path[1])] = self._once(located, above)
+            except FileNotFound as error:
+                likely = PurePosixPath(error.suggestion or "")
+                suggestion = likely.stem if is_agent_file(str(likely)) else None
+                message = f"there is no agent {report.shown(where, node.agent)!r}"
+                report.add(where, "unknown_agent", message, suggestion=suggestion)
+            except SourceError as error:
+                report.add(where, error.code, error.message())
+            except WorkflowInvalid as error:
+                report.extend(error.faults)
+        return found
 
     def _children(self, spec: WorkflowSpec, report: Report, above: tuple[str, ...]) -> dict[str, LoadedWorkflow]:
         found: dict[str, LoadedWorkflow] = {}
@@ -150,3 +194,34 @@ class _Loader:
         if isinstance(known, WorkflowInvalid):
             raise known
         return known
+
+
+def _specs(taken: TakenModels) -> dict[str, ModelSpec]:
+    return {name: model.spec for name, model in taken.models.items()}
+
+
+def _scripts(taken: TakenModels) -> dict[str, Any]:
+    return {written: data for model in taken.models.values() for written, data in model.scripts.items()}
+
+
+def _with_agent(loaded: LoadedWorkflow, name: str, agent: LoadedWorkflow) -> LoadedWorkflow:
+    """A workflow whose node `name` takes `agent`; what the workflow says itself counts."""
+    spec = with_agent(loaded.spec, name, agent.spec)
+    own_tools = {key: value for key, value in agent.expressions.items() if key.startswith("tools.")}
+    return replace(
+        loaded,
+        spec=spec.model_copy(update={"models": {**spec.models, **_missing(agent.spec.models, spec.models)}}),
+        prompts={**agent.prompts, **loaded.prompts},
+        templates={**agent.templates, **loaded.templates},
+        scripts={**agent.scripts, **loaded.scripts},
+        expressions={**_of_agent(own_tools, loaded.spec.tools), **loaded.expressions},
+    )
+
+
+def _missing(given: Mapping[str, ModelSpec], held: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
+    return {name: model for name, model in given.items() if name not in held}
+
+
+def _of_agent(expressions: Mapping[str, Expression], own: Mapping[str, object]) -> dict[str, Expression]:
+    """The expressions of tools that the workflow has not of its own."""
+    return {key: value for key, value in expressions.items() if key.split(".")[1] not in own}

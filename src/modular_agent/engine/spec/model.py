@@ -17,6 +17,8 @@ __all__ = [
     "FunctionNode",
     "GraphNode",
     "HumanNode",
+    "Identifier",
+    "JsonObject",
     "LimitsSpec",
     "LlmNode",
     "MapNode",
@@ -101,7 +103,7 @@ class ModelSpec(_Strict):
     max_tokens: int | None = Field(default=None, ge=1)
     timeout: Duration = 60.0
     retry: RetrySpec = RetrySpec()
-    fallback: tuple[str, ...] = Field(default=(), description="Models of this file to try next, in order.")
+    fallback: tuple[str, ...] = Field(default=(), description="Models of this file or of llms/ to try next, in order.")
     parameters: JsonObject = Field(default_factory=dict, description="Anything else the provider takes.")
 
 
@@ -168,7 +170,10 @@ class _Node(_Strict):
 
 
 class _Prompting(_Node):
-    model: str | None = Field(default=None, description="A model of this file; may be left out if there is one only.")
+    model: str | None = Field(
+        default=None,
+        description="A model of this file or of llms/; may be left out if this file has one only.",
+    )
     prompt: str | None = Field(
         default=None,
         description="System prompt (Jinja2 over the state): a file (.md, .txt, .j2, .prompt) or text.",
@@ -202,6 +207,9 @@ class AgentNode(_Prompting):
     """A model and its tools in a loop, until it answers without asking for a tool."""
 
     type: Literal["agent"]
+    agent: str | None = Field(
+        default=None, description="An agent of agents/; what this node says itself counts before what the agent says."
+    )
     tools: tuple[str, ...] = ()
     max_iterations: int = Field(default=10, ge=1, description="Model calls in one visit of this node.")
     max_parallel: int = Field(default=8, ge=1, le=64)
@@ -336,7 +344,9 @@ class TestSpec(_Strict):
 
     name: str | None = None
     input: str | JsonObject
-    model: str | None = Field(default=None, description="A model of this file that stands in for every other.")
+    model: str | None = Field(
+        default=None, description="A model of this file or of llms/ that stands in for every other."
+    )
     answers: tuple[Any, ...] = Field(default=(), description="Answers to the human questions, in order (any JSON).")
     expect: ExpectSpec = ExpectSpec()
 

@@ -24,12 +24,28 @@ from modular_agent.engine.spec.model import (
 from modular_agent.engine.spec.report import Report
 from modular_agent.errors import AgentError
 
-__all__ = ["check_names"]
+__all__ = ["check_model", "check_names"]
 
 
 def check_names(spec: WorkflowSpec, report: Report, known: Known) -> None:
     """Adds a fault for every name that stands for nothing, and for every choice that is not made or made twice."""
     _Names(spec, report, known).check()
+
+
+def check_model(path: KeyPath, model: ModelSpec, report: Report, known: Known) -> None:
+    """Adds what is wrong with one model, but for the names of its fallbacks."""
+    provider = model.provider
+    if provider not in known.providers and not provider.startswith("langchain:"):
+        where = (*path, "provider")
+        message = f"there is no provider {report.shown(where, provider)!r}"
+        report.add(where, "unknown_provider", message, suggestion=closest(provider, [*known.providers, "langchain:"]))
+    elif provider == "scripted" and model.script is None:
+        report.add(path, "missing_key", "a scripted model needs a script", key=True, missing="script")
+    elif provider != "scripted" and model.model is None:
+        message = f"a model of {report.shown((*path, 'provider'), provider)} needs the provider's name of the model"
+        report.add(path, "missing_key", message, missing="model")
+    if provider != "scripted" and model.script is not None:
+        report.add((*path, "script"), "unexpected_key", "only a scripted model has a script", key=True)
 
 
 class _Names:
@@ -42,7 +58,7 @@ class _Names:
 
     def check(self) -> None:
         for name, model in self._spec.models.items():
-            self._model(("models", name), name, model)
+            self._model(("models", name), model)
         self._fallback_cycles()
         for name, tool in self._spec.tools.items():
             self._tool(("tools", name), tool)
@@ -56,22 +72,8 @@ class _Names:
                 self._report.add((*path, "as"), "reserved_name", f"{node.as_!r} is a variable of every expression")
         self._tests()
 
-    def _model(self, path: KeyPath, name: str, model: ModelSpec) -> None:
-        provider = model.provider
-        if provider not in self._known.providers and not provider.startswith("langchain:"):
-            where = (*path, "provider")
-            message = f"there is no provider {self._report.shown(where, provider)!r}"
-            known = [*self._known.providers, "langchain:"]
-            self._report.add(where, "unknown_provider", message, suggestion=closest(provider, known))
-        elif provider == "scripted" and model.script is None:
-            self._report.add(path, "missing_key", "a scripted model needs a script", key=True, missing="script")
-        elif provider != "scripted" and model.model is None:
-            message = (
-                f"a model of {self._report.shown((*path, 'provider'), provider)} needs the provider's name of the model"
-            )
-            self._report.add(path, "missing_key", message, missing="model")
-        if provider != "scripted" and model.script is not None:
-            self._report.add((*path, "script"), "unexpected_key", "only a scripted model has a script", key=True)
+    def _model(self, path: KeyPath, model: ModelSpec) -> None:
+        check_model(path, model, self._report, self._known)
         for index, other in enumerate(model.fallback):
             self._known_model((*path, "fallback", index), other)
 
@@ -100,7 +102,8 @@ class _Names:
     def _known_model(self, path: KeyPath, name: str) -> None:
         if name not in self._models:
             message = f"there is no model {self._report.shown(path, name)!r}"
-            self._report.add(path, "unknown_model", message, suggestion=closest(name, self._models))
+            suggestion = closest(name, (*self._models, *self._known.offered))
+            self._report.add(path, "unknown_model", message, suggestion=suggestion)
 
     def _tool(self, path: KeyPath, tool: ToolSpec) -> None:
         given = [key for key in ("use", "ref", "mcp") if getattr(tool, key) is not None]
@@ -148,6 +151,8 @@ class _Names:
     def _node_model(self, path: KeyPath, node: LlmNode | AgentNode | RouterNode) -> None:
         if node.model is not None:
             self._known_model((*path, "model"), node.model)
+        elif isinstance(node, AgentNode) and node.agent is not None:
+            return  # the agent says which
         elif len(self._models) > 1 and not (isinstance(node, RouterNode) and _asks_no_model(node)):
             message = f"name the model: there are several ({', '.join(self._models)})"
             self._report.add(path, "missing_model", message, missing="model")

@@ -1,6 +1,6 @@
-"""The JSON Schema (2020-12) of workflow files, generated from the models.
+"""The JSON Schemas (2020-12) of workflow files and of those beside them, generated from the models.
 
-`python -m modular_agent.engine.spec.schema` writes it into the package and, in a working copy, to `schemas/`.
+`python -m modular_agent.engine.spec.schema` writes them into the package and, in a working copy, to `schemas/`.
 """
 
 import json
@@ -8,12 +8,29 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, cast
 
+from pydantic import BaseModel
+
+from modular_agent.engine.spec.configured import AgentFile, GlobalFile, LlmFile
 from modular_agent.engine.spec.model import WorkflowSpec
 
-__all__ = ["SCHEMA_ID", "shipped_schema", "workflow_schema", "workflow_schema_text"]
+__all__ = [
+    "CONFIGURED",
+    "SCHEMA_ID",
+    "configured_schema",
+    "configured_schema_text",
+    "shipped_schema",
+    "workflow_schema",
+    "workflow_schema_text",
+]
 
 SCHEMA_ID: Final = "urn:modular-agent:schema:workflow:v1"
 FILE_NAME: Final = "workflow.v1.json"
+# The other files below the configs root, by the first part of their schemas' names.
+CONFIGURED: Final[dict[str, tuple[type[BaseModel], str]]] = {
+    "llm": (LlmFile, "A model file, llms/NAME.yaml."),
+    "agent": (AgentFile, "An agent file, agents/NAME.yaml."),
+    "global": (GlobalFile, "The file global.yaml."),
+}
 
 _DURATION = r"^\s*(?!0+(\.0+)?\s*(ms|s|m|h|d)?\s*$)\d+(\.\d+)?\s*(ms|s|m|h|d)?\s*$"
 _FROM_ENVIRONMENT: Final = {
@@ -45,9 +62,33 @@ def workflow_schema_text() -> str:
     return json.dumps(workflow_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def shipped_schema() -> str:
-    """The text of the schema that the installed package holds."""
-    return (files("modular_agent") / "schemas" / FILE_NAME).read_text(encoding="utf-8")
+def configured_schema(kind: str) -> dict[str, Any]:
+    """The schema of a file beside workflows: `llm`, `agent` or `global`."""
+    model, description = CONFIGURED[kind]
+    generated = model.model_json_schema(by_alias=True)
+    definitions: dict[str, Any] = generated.pop("$defs", {})
+    schema = _adapted({**generated, "$defs": definitions})
+    rules = _rules()
+    for name, rule in rules.items():
+        if name in schema["$defs"]:
+            schema["$defs"][name].setdefault("allOf", []).extend(rule)
+    if kind == "llm":
+        schema.setdefault("allOf", []).extend(rules["ModelSpec"])
+    schema["$defs"]["FromEnvironment"] = dict(_FROM_ENVIRONMENT)
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:modular-agent:schema:{kind}:v1"}
+    head |= {"title": f"Modular Agent {kind}", "description": description}
+    definitions = schema.pop("$defs")
+    return {**head, **{key: value for key, value in schema.items() if key not in head}, "$defs": definitions}
+
+
+def configured_schema_text(kind: str) -> str:
+    """That schema as it stands in the file."""
+    return json.dumps(configured_schema(kind), indent=2, ensure_ascii=False) + "\n"
+
+
+def shipped_schema(name: str = FILE_NAME) -> str:
+    """The text of a schema that the installed package holds."""
+    return (files("modular_agent") / "schemas" / name).read_text(encoding="utf-8")
 
 
 def _adapted(node: dict[str, Any]) -> dict[str, Any]:
@@ -123,17 +164,19 @@ def _rules() -> dict[str, list[dict[str, Any]]]:
 
 
 def main() -> None:
-    """Writes the schema's files."""
+    """Writes the schemas' files."""
     package = Path(__file__).parents[2]
-    targets = [package / "schemas" / FILE_NAME]
+    folders = [package / "schemas"]
     checkout = package.parents[1]
     if (checkout / "pyproject.toml").is_file():
-        targets.append(checkout / "schemas" / FILE_NAME)
-    text = workflow_schema_text()
-    for target in targets:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-        print(target)  # noqa: T201 (a command)
+        folders.append(checkout / "schemas")
+    texts = {FILE_NAME: workflow_schema_text()}
+    texts |= {f"{kind}.v1.json": configured_schema_text(kind) for kind in CONFIGURED}
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+            print(folder / name)  # noqa: T201 (a command)
 
 
 if __name__ == "__main__":

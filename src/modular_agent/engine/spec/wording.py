@@ -46,8 +46,9 @@ _BOUNDS: Final = {
 class Wording:
     """Says Pydantic's errors about `document`. `data` is what was validated, if not the document's own."""
 
-    def __init__(self, document: Document, *, data: Any = None) -> None:
+    def __init__(self, document: Document, *, data: Any = None, model: type[BaseModel] = WorkflowSpec) -> None:
         self._document = document
+        self._model = model
         self._data = document.data() if data is None else data
 
     def path(self, loc: Iterable[str | int]) -> KeyPath:
@@ -139,7 +140,7 @@ class Wording:
 
     def _keys(self, path: KeyPath) -> list[str]:
         """The keys that the mapping at `path` may have."""
-        annotation: Any = WorkflowSpec
+        annotation: Any = self._model
         here: Any = self._data
         for part in path:
             model = _model(annotation, here)

@@ -94,6 +94,8 @@ class ListedError:
 class ErrorGroupRow:
     """Errors of one cause. Times in µs; `newest` is the last of them, `sessions` the ids of the newest few sessions."""
 
+    newest: ListedError
+    sessions: list[str]
     fingerprint: str
     count: int
     first_seen: int
@@ -104,8 +106,6 @@ class ErrorGroupRow:
     resolved_at: int | None
     resolved_by: str | None
     note: str | None
-    newest: ListedError
-    sessions: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,4 +252,4 @@ def _group(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ErrorGroupRo
         " WHERE e.fingerprint = ? AND s.deleted_at IS NULL GROUP BY s.n ORDER BY max(e.ts) DESC LIMIT ?",
         (row[0], SESSIONS_SHOWN),
     ).fetchall()
-    return ErrorGroupRow(*row, ListedError(*newest), [session for (session,) in sessions])
+    return ErrorGroupRow(ListedError(*newest), [session for (session,) in sessions], *row)
