@@ -34,8 +34,7 @@ _RUN_HOUR: Final = (
     " active_us = active_us + excluded.active_us"
 )
 _RUN_HISTOGRAM: Final = (
-    "INSERT INTO histogram_day SELECT 'run', d.value, ?, s.tenant, iif(d.value = 'all', '', s.workflow_id), ?, ?"
-    ' FROM sessions s, json_each(\'["all", "workflow"]\') d WHERE s.n = ?'
+    "INSERT INTO histogram_day SELECT 'run', 'all', ?, tenant, '', ?, ? FROM sessions WHERE n = ?"
     " ON CONFLICT DO UPDATE SET count = count + excluded.count"
 )
 _SESSION_HOUR: Final = (
@@ -67,11 +66,10 @@ def count_run_end(
     connection.execute(_RUN_HISTOGRAM, (ended_at // DAY, bucket(active_us), sign, session_n))
     _drop_empty_runs(connection, ended_at, sign)
     if sign < 0:
-        for dimension in ("all", "workflow"):
-            connection.execute(
-                "DELETE FROM histogram_day WHERE measure = 'run' AND dimension = ? AND day = ? AND count <= 0",
-                (dimension, ended_at // DAY),
-            )
+        connection.execute(
+            "DELETE FROM histogram_day WHERE measure = 'run' AND dimension = 'all' AND day = ? AND count <= 0",
+            (ended_at // DAY,),
+        )
 
 
 def _drop_empty_runs(connection: sqlite3.Connection, at: int, sign: int) -> None:

@@ -4,7 +4,7 @@ import sqlite3
 from typing import Final
 
 from modular_agent.storage.models import SUMS
-from modular_agent.storage.rollups import DAY, HOUR, HOURS_OF_DAY, bucket
+from modular_agent.storage.rollups import DAY, HOUR, HOURS_OF_DAY, OF_WEEK, WEEK, bucket
 
 __all__ = ["CALL_SUMS", "TABLES", "rebuild"]
 
@@ -52,18 +52,23 @@ def _statements() -> list[str]:
 
 def _histograms() -> list[str]:
     made: list[str] = []
-    for measure, column in (("response", "duration_us"), ("first_token", "first_token_us")):
-        for dimension, key in (("all", "''"), ("model", "c.model"), ("node", "c.node")):
-            made.append(
-                f"INSERT INTO histogram_day SELECT '{measure}', '{dimension}', c.ts / {DAY}, s.tenant, {key},"
-                f" bucket_of(c.{column}), count(*) {_CALLS} WHERE c.{column} IS NOT NULL GROUP BY 3, 4, 5, 6"
-            )
-    for dimension, key in (("all", "''"), ("workflow", "s.workflow_id")):
+    for measure, dimension, column in (
+        ("response", "model", "duration_us"),
+        ("response", "node", "duration_us"),
+        ("first_token", "model", "first_token_us"),
+    ):
         made.append(
-            f"INSERT INTO histogram_day SELECT 'run', '{dimension}', r.ended_at / {DAY}, s.tenant, {key},"
-            f" bucket_of(r.active_us), count(*) FROM runs r JOIN sessions s ON s.n = r.session_n WHERE {_ENDED}"
-            " GROUP BY 3, 4, 5, 6"
+            f"INSERT INTO histogram_day SELECT '{measure}', '{dimension}', c.ts / {DAY}, s.tenant, c.{dimension},"
+            f" bucket_of(c.{column}), count(*) {_CALLS} WHERE c.{column} IS NOT NULL GROUP BY 3, 4, 5, 6"
         )
+    made.append(
+        f"INSERT INTO histogram_day SELECT measure || '{OF_WEEK}', dimension, day - day % {WEEK}, tenant, key, bucket,"
+        " sum(count) FROM histogram_day GROUP BY 1, 2, 3, 4, 5, 6"
+    )
+    made.append(
+        f"INSERT INTO histogram_day SELECT 'run', 'all', r.ended_at / {DAY}, s.tenant, '', bucket_of(r.active_us),"
+        f" count(*) FROM runs r JOIN sessions s ON s.n = r.session_n WHERE {_ENDED} GROUP BY 3, 4, 5, 6"
+    )
     return made
 
 

@@ -23,11 +23,13 @@ from modular_agent.storage.models import (
     usage_session,
 )
 
-__all__ = ["DAY", "FACT_TIMES", "HOUR", "HOURS_OF_DAY", "Rollups", "bucket", "bucket_value"]
+__all__ = ["DAY", "FACT_TIMES", "HOUR", "HOURS_OF_DAY", "OF_WEEK", "WEEK", "Rollups", "bucket", "bucket_value"]
 
 HOUR: Final = 3_600_000_000  # µs
 HOURS_OF_DAY: Final = 24
 DAY: Final = HOUR * HOURS_OF_DAY
+WEEK: Final = 7  # days; weeks are counted from the epoch, so that they begin on Thursdays
+OF_WEEK: Final = ":week"
 FACTOR: Final = 1.02
 _SCALE: Final = 1 / math.log(FACTOR)
 _NEVER_LEAST: Final = 2**62
@@ -82,9 +84,11 @@ class Rollups:
         self._add_usage((ts // HOUR, tenant, workflow, model, node), values, us, us)
         self._add_session((session_n, model), values)
         day = ts // DAY
-        self._count_duration("response", day, tenant, model, node, bucket(us))
+        number = bucket(us)
+        self._count_duration("response", "model", day, tenant, model, number)
+        self._count_duration("response", "node", day, tenant, node, number)
         if first_us is not None:
-            self._count_duration("first_token", day, tenant, model, node, bucket(first_us))
+            self._count_duration("first_token", "model", day, tenant, model, bucket(first_us))
 
     def _add_usage(self, key: tuple[int, str, str, str, str], values: list[int], least: int, greatest: int) -> None:
         found = self._usage.get(key)
@@ -97,14 +101,9 @@ class Rollups:
         found = self._sessions.get(key)
         self._sessions[key] = values if found is None else list(map(add, found, values))
 
-    def _count_duration(self, measure: str, day: int, tenant: str, model: str, node: str, number: int) -> None:
-        histogram, sign = self._histogram, self._sign
-        for key in (
-            (measure, "all", day, tenant, "", number),
-            (measure, "model", day, tenant, model, number),
-            (measure, "node", day, tenant, node, number),
-        ):
-            histogram[key] = histogram.get(key, 0) + sign
+    def _count_duration(self, measure: str, dimension: str, day: int, tenant: str, key: str, number: int) -> None:
+        place = (measure, dimension, day, tenant, key, number)
+        self._histogram[place] = self._histogram.get(place, 0) + self._sign
 
     def _count_error(self, tenant: str, row: tuple[Any, ...]) -> None:
         key = (row[_ERROR_TS] // HOUR, tenant, row[_ERROR_TYPE], row[_ERROR_SEVERITY])
@@ -128,7 +127,7 @@ class Rollups:
         if self._sessions:
             yield usage_session, [(*key, *values) for key, values in self._sessions.items()]
         if self._histogram:
-            yield histogram_day, [(*key, count) for key, count in self._histogram.items()]
+            yield histogram_day, [(*key, count) for key, count in (*self._histogram.items(), *self._weeks().items())]
         if self._errors:
             yield error_hour, [(*key, count) for key, count in self._errors.items()]
 
@@ -147,6 +146,13 @@ class Rollups:
                 sums = map(add, found[:-2], values[:-2])
                 days[key] = [*sums, min(found[-2], values[-2]), max(found[-1], values[-1])]
         return days
+
+    def _weeks(self) -> dict[tuple[str, str, int, str, str, int], int]:
+        weeks: dict[tuple[str, str, int, str, str, int], int] = {}
+        for (measure, dimension, day, tenant, name, number), count in self._histogram.items():
+            key = (f"{measure}{OF_WEEK}", dimension, day - day % WEEK, tenant, name, number)
+            weeks[key] = weeks.get(key, 0) + count
+        return weeks
 
     def _ready(self, values: list[int]) -> list[int]:
         """What is taken away leaves the extremes to be read again."""

@@ -36,17 +36,22 @@ class _Ranged(BaseModel):
     end_time: str | None
 
 
-class FirstToken(BaseModel):
+class AverageFirstToken(BaseModel):
     """Seconds until the first token came; of the calls that had one."""
 
     count: int
     avg: float | None
+
+
+class FirstToken(AverageFirstToken):
+    """With percentiles within 1 %."""
+
     p50: float | None
     p95: float | None
     p99: float | None
 
 
-class Timing(BaseModel):
+class NodeTiming(BaseModel):
     """Response times in seconds, of every call that was made, failed ones included; percentiles within 1 %."""
 
     request_count: int
@@ -58,8 +63,14 @@ class Timing(BaseModel):
     p50: float | None
     p95: float | None
     p99: float | None
-    time_to_first_token: FirstToken
+    time_to_first_token: AverageFirstToken
     total_tokens: int
+
+
+class Timing(NodeTiming):
+    """Response times, and those of the first token."""
+
+    time_to_first_token: FirstToken  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class ResourceUsage(BaseModel):
@@ -77,7 +88,7 @@ class PerformanceAnswer(_Ranged, Timing):
         description="Calls a second from the range's start (or the first call) to its end."
     )
     by_model: dict[str, Timing]
-    by_node: dict[str, Timing]
+    by_node: dict[str, NodeTiming]
     resource_usage: ResourceUsage
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from modular_agent.domain.analytics.usage import DECIMALS, Usage, rate
 from modular_agent.kit.clock import MICROSECONDS, rfc3339
 from modular_agent.storage.rollups import DAY, HOUR
-from modular_agent.storage.statistics.durations import Dimension, Histograms, percentile, read_durations
+from modular_agent.storage.statistics.durations import Histograms, percentile, read_durations
 from modular_agent.storage.statistics.ranking import Ranking, rank_by_errors, rank_sessions
 from modular_agent.storage.statistics.scope import Scope
 from modular_agent.storage.statistics.sessions import first_time
@@ -41,24 +41,33 @@ def performance_figures(connection: sqlite3.Connection, scope: Scope, *, now_us:
     models = _usage(connection, scope, "model")
     nodes = _usage(connection, scope, "node")
     total = _total(connection, scope)
+    by_model = read_durations(connection, scope, measures=("response", "first_token"), dimension="model")
+    by_node = read_durations(connection, scope, measures=("response",), dimension="node")
     return {
-        **_timing(total, _histograms(connection, scope, "all"), ""),
+        **_timing(total, _together(by_model), "", first_token=True),
         "throughput": _throughput(connection, scope, total, now_us),
         "total_tokens": total.total_tokens,
-        "by_model": _timings(models, _histograms(connection, scope, "model")),
-        "by_node": _timings(nodes, _histograms(connection, scope, "node")),
+        "by_model": _timings(models, by_model, first_token=True),
+        "by_node": _timings(nodes, by_node, first_token=False),
     }
 
 
-def _histograms(connection: sqlite3.Connection, scope: Scope, dimension: Dimension) -> Histograms:
-    return read_durations(connection, scope, measures=("response", "first_token"), dimension=dimension)
+def _together(histograms: Histograms) -> Histograms:
+    """The histograms of all keys in one: every call is in exactly one of them."""
+    found: Histograms = {}
+    for (measure, _), counts in histograms.items():
+        found.setdefault((measure, ""), Counter()).update(counts)
+    return found
 
 
-def _timings(usage: Mapping[str, Usage], histograms: Histograms) -> dict[str, Any]:
-    return {key: {**_timing(each, histograms, key), "total_tokens": each.total_tokens} for key, each in usage.items()}
+def _timings(usage: Mapping[str, Usage], histograms: Histograms, *, first_token: bool) -> dict[str, Any]:
+    return {
+        key: {**_timing(each, histograms, key, first_token=first_token), "total_tokens": each.total_tokens}
+        for key, each in usage.items()
+    }
 
 
-def _timing(usage: Usage, histograms: Histograms, key: str) -> dict[str, Any]:
+def _timing(usage: Usage, histograms: Histograms, key: str, *, first_token: bool) -> dict[str, Any]:
     response = histograms.get(("response", key), Counter())
     first = histograms.get(("first_token", key), Counter())
     bounds = (usage.min_us, usage.max_us) if usage.calls else None
@@ -73,7 +82,7 @@ def _timing(usage: Usage, histograms: Histograms, key: str) -> dict[str, Any]:
         "time_to_first_token": {
             "count": usage.first_tokens,
             "avg": usage.average_first_token(),
-            **_percentiles(first, None),
+            **(_percentiles(first, None) if first_token else {}),
         },
     }
 

@@ -74,9 +74,9 @@ usage_session = Table(
 histogram_day = Table(
     "histogram_day",
     metadata,
-    Column("measure", Text, primary_key=True),  # response, first_token, run
-    Column("dimension", Text, primary_key=True),  # all, model, node; of runs: all, workflow
-    Column("day", Integer, primary_key=True),
+    Column("measure", Text, primary_key=True),  # response, first_token, run; of a whole week: response:week, ...
+    Column("dimension", Text, primary_key=True),  # response: model, node; first_token: model; run: all
+    Column("day", Integer, primary_key=True),  # of a week the first
     Column("tenant", Text, primary_key=True),
     Column("key", Text, primary_key=True),  # of the dimension; empty for all
     Column("bucket", Integer, primary_key=True),  # see `rollups.bucket`

@@ -3,16 +3,16 @@
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal, TypeAlias
 
-from modular_agent.storage.rollups import DAY, bucket, bucket_value
+from modular_agent.storage.rollups import DAY, OF_WEEK, WEEK, bucket, bucket_value
 from modular_agent.storage.statistics.scope import FOREVER, Scope
 
 __all__ = ["Dimension", "Histograms", "Measure", "percentile", "read_durations"]
 
 Measure: TypeAlias = Literal["response", "first_token", "run"]
-Dimension: TypeAlias = Literal["all", "model", "node", "workflow"]
+Dimension: TypeAlias = Literal["all", "model", "node"]  # of runs: all; of model calls: the others
 Histograms: TypeAlias = dict[tuple[Measure, str], Counter[int]]  # by measure and key of the dimension
 
 # Of a row: its time, its key in a dimension, its duration, where it is.
@@ -23,7 +23,7 @@ _ROWS: Final[dict[str, tuple[str, str, str]]] = {
     "first_token": ("c.ts", "c.first_token_us", _CALLS),
     "run": ("c.ended_at", "c.active_us", _RUNS),
 }
-_KEYS: Final = {"all": "''", "model": "c.model", "node": "c.node", "workflow": "s.workflow_id"}
+_KEYS: Final = {"all": "''", "model": "c.model", "node": "c.node"}
 
 
 def percentile(counts: Counter[int], share: float) -> float | None:
@@ -54,8 +54,8 @@ def read_durations(
     start, end = scope.first, scope.last
     days, rows = _plan(start, end)
     for measure in measures:
-        for first, last in days:
-            _add_days(connection, found, scope, measure, dimension, (first, last))
+        for name, first, last in _periods(measure, days):
+            _add_days(connection, found, scope, measure, dimension, (name, first, last))
         for begin, finish, sign in rows:
             _add_rows(connection, found, scope, measure, dimension, (begin, finish), sign)
     return found
@@ -83,20 +83,33 @@ def _plan(start: int, end: int) -> tuple[list[tuple[int, int]], list[tuple[int, 
     return ([(days[0], days[1])] if days[0] < days[1] else []), rows
 
 
+def _periods(measure: Measure, days: list[tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
+    """The measure as it is called for days or for weeks, the first day and the last (excluded)."""
+    for first, last in days:
+        first_week, last_week = -(-first // WEEK) * WEEK, last // WEEK * WEEK
+        if measure == "run" or first_week >= last_week:
+            yield measure, first, last
+        else:
+            yield f"{measure}{OF_WEEK}", first_week, last_week
+            yield measure, first, first_week
+            yield measure, last_week, last
+
+
 def _add_days(
     connection: sqlite3.Connection,
     found: Histograms,
     scope: Scope,
     measure: Measure,
     dimension: Dimension,
-    days: tuple[int, int],
+    period: tuple[str, int, int],
 ) -> None:
+    name, first, last = period
     tenant, values = ("", []) if scope.tenant is None else (" AND tenant = ?", [scope.tenant])
     text = (
         "SELECT key, bucket, sum(count) FROM histogram_day WHERE measure = ? AND dimension = ? AND day >= ? AND day < ?"
         f"{tenant} GROUP BY key, bucket"
     )
-    for key, number, count in connection.execute(text, [measure, dimension, *days, *values]):
+    for key, number, count in connection.execute(text, [name, dimension, first, last, *values]):
         found.setdefault((measure, key), Counter())[number] += count
 
 

@@ -82,7 +82,7 @@ def _by_total(connection: sqlite3.Connection, scope: Scope, by: Ranking) -> Iter
     order = _ORDER[by]
     text = (
         f"SELECT n, session_id, workflow_id, {order} FROM sessions WHERE tenant = ? AND deleted_at IS NULL"
-        f" AND updated_at >= ? AND created_at < ? ORDER BY {order} DESC, n DESC"
+        f" AND +updated_at >= ? AND +created_at < ? ORDER BY {order} DESC, n DESC"
     )
     lists = [connection.execute(text, (tenant, scope.first, scope.last)) for tenant in tenants]
     return heapq.merge(*lists, key=lambda row: row[3], reverse=True)
