@@ -50,7 +50,9 @@ class Workflow:
             if (key.startswith("__") or (not self.shape.open and key not in self.shape.keys))
         ]
         schema = {key: value for key, value in self.spec.state.schema_.items() if key != "required"}
-        found: list[ValidationError] = list(_validator(schema).iter_errors(dict(state)))
+        undeclared = {"messages"} - set(schema.get("properties", ()))  # every workflow has them all the same
+        written = {key: value for key, value in state.items() if key not in undeclared}
+        found: list[ValidationError] = list(_validator(schema).iter_errors(written))
         faults += [
             Fault(
                 code="state_value",

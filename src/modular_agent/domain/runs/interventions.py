@@ -8,7 +8,7 @@ import structlog
 
 from modular_agent.domain.runs.control import control_record
 from modular_agent.domain.runs.errors import NotPaused, RunNotRunning
-from modular_agent.domain.runs.requests import StartRequest
+from modular_agent.domain.runs.requests import StartRequest, check_messages, check_start
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
@@ -20,13 +20,12 @@ from modular_agent.errors import AgentError
 from modular_agent.kit.clock import Clock
 from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.database import Database
+from modular_agent.storage.errors import StaleEpoch
 from modular_agent.storage.repositories.runs import (
     InboxRow,
-    RunChange,
     RunRow,
     add_to_inbox,
-    change_run,
-    take_inbox,
+    change_pending,
 )
 from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
 from modular_agent.storage.unit_of_work import UnitOfWork
@@ -72,7 +71,11 @@ class Interventions:
     # -- a message for a run in progress -----------------------------------------------------------------------
 
     async def inject(self, session: SessionRow, message: Any, *, by: str) -> Injected:
-        """Puts a user message before the next model call of the active run. Raises `RunNotRunning`."""
+        """Puts a user message before the next model call of the active run.
+
+        Raises `RunNotRunning`, and `StateInvalid` for what is no message.
+        """
+        check_start(StartRequest(message=message))
         run = await self._runs.rows.active(session.ref)
         if run is None or run.status not in _TAKING:
             raise RunNotRunning(session_id=session.session_id)
@@ -111,11 +114,10 @@ class Interventions:
         ids = [row.inbox_id for row in waiting]
         state = {"messages": [row.message for row in waiting]}
         try:
-            run_id = await self._runs.start(session, StartRequest(state=state, requested_by="inbox"))
+            run_id = await self._runs.start(session, StartRequest(state=state, requested_by="inbox"), inbox_ids=ids)
         except AgentError as error:
             _log.warning("inbox_not_started", session_id=session.session_id, code=error.code)
             return
-        await self._writer.commit(UnitOfWork(then=take_inbox(session.ref, inbox_ids=ids)))
         self._started.update(dict.fromkeys(ids, run_id))
         while len(self._started) > 1_000:
             self._started.pop(next(iter(self._started)))
@@ -130,21 +132,28 @@ class Interventions:
         """
         workflow = await self._catalog.workflow(session.workflow_version)
         workflow.check_state(changes, path="state")
+        check_messages(changes.get("messages", []), path="state.messages")
         changes, new = _with_ids(changes)
         run = await self._runs.rows.active(session.ref)
         if run is None or run.status is not RunStatus.PAUSED:
             raise NotPaused(session_id=session.session_id)
-        pending: dict[str, Any] = run.pending or {}
-        update = {**pending.get("update", {}), **changes}
         unit: UnitOfWork[RunRow] = UnitOfWork()
         records = [control_record(run, "edit", by, keys=sorted(changes))]
         records += [message_record(message, run.run_id, None) for message in new]
         self._store.add_facts(unit, RunKey(session.ref, run.run_id, run.epoch), Facts(records=records))
-        change = RunChange(pending={**pending, "update": update})
-        unit.then = change_run(run.run_id, change, expected_epoch=run.epoch)
-        committed = await self._writer.commit(unit)
+        unit.then = change_pending(run.run_id, lambda pending: _merged(pending, changes), expected_epoch=run.epoch)
+        try:
+            committed = await self._writer.commit(unit)
+        except StaleEpoch:  # it went on, or was stopped, meanwhile
+            raise NotPaused(session_id=session.session_id) from None
         assert committed.result is not None
         return committed.result
+
+
+def _merged(pending: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What waits for the run to go on, with these changes of the state in front of earlier ones."""
+    held: dict[str, Any] = pending or {}
+    return {**held, "update": {**held.get("update", {}), **changes}}
 
 
 def _with_ids(changes: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Message]]:

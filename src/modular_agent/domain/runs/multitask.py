@@ -185,7 +185,7 @@ class Multitask:
             run_id = str(row.message["run_id"])
             request = StartRequest(**row.message[_START])
             try:
-                await self._runs.start(session, request, run_id=run_id, inbox_id=row.inbox_id)
+                await self._runs.start(session, request, run_id=run_id, inbox_ids=[row.inbox_id])
             except RunAlreadyActive:
                 return  # its end brings us back
             except AgentError as error:

@@ -235,6 +235,22 @@ def change_run(
     return step
 
 
+def change_pending(
+    run_id: str, change: Callable[[Any], Any], *, expected_epoch: int | None = None
+) -> Callable[[sqlite3.Connection], RunRow]:
+    """The step that makes a run's `pending` what `change` makes of it. Raises `RunUnknown`, `StaleEpoch`.
+
+    Of two at once none is lost: each sees what the one before it left.
+    """
+
+    def step(connection: sqlite3.Connection) -> RunRow:
+        row = _require(connection, run_id, expected_epoch)
+        terms, values = RunChange(pending=change(row.pending)).assignments()
+        return _set(connection, run_id, terms, values)
+
+    return step
+
+
 def add_to_inbox(
     session: SessionRef,
     message: Any,
