@@ -135,7 +135,7 @@ async def migrate_session(
     status_code=202,
     summary="Put a message into the run in progress",
     response_model=InjectedAnswer,
-    responses=problems(SessionUnknown, RunNotRunning),
+    responses=problems(SessionUnknown, StateInvalid, RunNotRunning),
 )
 async def inject_message(
     session: SessionDep,

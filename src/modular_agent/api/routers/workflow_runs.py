@@ -13,7 +13,7 @@ from modular_agent.api.routers.runs import event_stream
 from modular_agent.api.routers.sessions import fingerprint
 from modular_agent.api.schemas.runs import RunAnswer, RunWorkflow
 from modular_agent.domain.runs import AgentConfigInvalid, LimitsInvalid, QueueFull, StartRequest, StateInvalid
-from modular_agent.domain.sessions import CreateRequest, Session
+from modular_agent.domain.sessions import CreateRequest, IdempotencyKeyReused, Session
 from modular_agent.domain.workflows import WorkflowUnknown
 from modular_agent.runtime import Runtime
 
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/workflows/{workflow_id}", tags=["workflows"], route_
 
 WorkflowId = Annotated[str, Path(description="The name of a loaded workflow.", examples=["react"], max_length=64)]
 _PROBLEMS: dict[int | str, dict[str, Any]] = problems(
-    WorkflowUnknown, StateInvalid, AgentConfigInvalid, LimitsInvalid, QueueFull
+    WorkflowUnknown, StateInvalid, AgentConfigInvalid, LimitsInvalid, IdempotencyKeyReused, QueueFull
 )
 
 
