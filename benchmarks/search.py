@@ -1,8 +1,8 @@
 """How long searches take on a large store, over HTTP: the median and the 95th percentile of each kind of query.
 
 `uv run python benchmarks/search.py DATA_PATH [TIMES]`, with the store of `benchmarks/store.py`. A few messages with
-rare words are added, and the index is made, when they are not there yet. The server is a process of its own; questions are
-asked one after the other, each with other parameters where that is possible.
+rare words are added, and the index is made, when they are not there yet. The server is a process of its own; questions
+are asked one after the other, each with other parameters where that is possible.
 """
 
 import asyncio
@@ -73,7 +73,9 @@ async def prepare(data_path: Path, long_session: str) -> None:
                 session = SessionRef(*rows[(number + 1) * len(rows) // 5])
                 fields = {"message_type": "user", "content": f"Tell me about {text}, please."}
                 unit: UnitOfWork[None] = UnitOfWork()
-                unit.record(session, Record(RecordType.MESSAGE, fields, record_id=f"rec_rare_{number}"))
+                unit.record(
+                    session, Record(record_type=RecordType.MESSAGE, fields=fields, record_id=f"rec_rare_{number}")
+                )
                 await database.log.append(unit)
         if database.search.state.indexed_id == 0:
             began = time.perf_counter()

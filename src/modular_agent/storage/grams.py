@@ -1,8 +1,9 @@
 """Pieces of text that the search index holds: short enough to find any substring, in English and in Chinese.
 
-A text is folded (NFKC, case), then cut into runs. A run of ASCII letters and digits gives all its trigrams and its last
-two characters and last one, so that a search for one or two letters finds word ends too; a run of other characters
-gives every character and every pair. SQLite's own trigram tokenizer finds no Chinese word of two characters.
+A text is folded (NFKC, case), then cut into runs. A run of ASCII letters and digits gives all its trigrams, its last two
+characters and every single one; two letters are searched as everything that begins with them, word ends included. A run
+of other characters gives every character and every pair. SQLite's own trigram tokenizer finds no Chinese word of two
+characters, and its prefix queries read all that begins so before they answer: an OR of the terms does not.
 """
 
 import re
@@ -13,6 +14,7 @@ from typing import Final
 __all__ = ["fold", "grams_of", "match_of"]
 
 MATCHED_GRAMS: Final = 16  # of a query; what more would tell, the comparison with the text tells too
+_FOLLOWING: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _RUNS: Final = re.compile(r"[a-z0-9]+|[^\x00-\x7f]+")
 
 
@@ -27,12 +29,11 @@ def grams_of(folded: str) -> set[str]:
     """All grams of a folded text."""
     grams: set[str] = set()
     for run in _RUNS.findall(folded):
+        grams.update(run)
         if run.isascii():
             grams.update(map("".join, zip(run, run[1:], run[2:], strict=False)))
             grams.add(run[-2:])
-            grams.add(run[-1])
         else:
-            grams.update(run)
             grams.update(map("".join, pairwise(run)))
     return grams
 
@@ -55,9 +56,13 @@ def match_of(folded: str) -> str | None:
         chosen = list(dict.fromkeys(long))
         step = -(-len(chosen) // MATCHED_GRAMS)
         return " AND ".join(f'"{gram}"' for gram in chosen[::step])
-    if short:  # the beginning of a trigram, or an end
-        return f'"{max(short, key=len)}"*'
-    return None
+    if not short:
+        return None
+    letters = max(short, key=len)
+    if len(letters) == 1:
+        return f'"{letters}"'
+    longer = " OR ".join(f'"{letters}{following}"' for following in _FOLLOWING)
+    return f'("{letters}" OR {longer})'  # the end of a word, or the beginning of a trigram
 
 
 def _places(length: int, size: int) -> list[int]:

@@ -46,8 +46,7 @@ _MARK: Final = "INSERT INTO watermark VALUES (1, ?) ON CONFLICT (only) DO UPDATE
 _FORGET: Final = "INSERT INTO forgotten VALUES (?, ?) ON CONFLICT (session_n) DO UPDATE SET seq = excluded.seq"
 
 
-# Tokens beside the grams, so that filters are ANDed in the index. They begin with a character that no prefix query
-# begins with, and are longer than any gram with it.
+# Tokens beside the grams, so that filters are ANDed in the index. No gram that begins like them is as long.
 
 
 def session_token(session_n: int) -> str:
