@@ -2,13 +2,13 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from modular_agent.domain.analytics.usage import DECIMALS, Usage, rate
 from modular_agent.kit.clock import MICROSECONDS, rfc3339
 from modular_agent.storage.rollups import DAY, HOUR
-from modular_agent.storage.statistics.durations import Histograms, percentile, read_durations
+from modular_agent.storage.statistics.durations import Dimension, Histograms, Measure, percentile, read_durations
 from modular_agent.storage.statistics.ranking import Ranking, rank_by_errors, rank_sessions
 from modular_agent.storage.statistics.scope import Scope
 from modular_agent.storage.statistics.sessions import first_time
@@ -32,6 +32,11 @@ __all__ = [
 ]
 
 SHARES: Final = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+_DURATIONS: Final[Sequence[tuple[Measure, Dimension]]] = (
+    ("response", "model"),
+    ("response", "node"),
+    ("first_token", "model"),
+)
 HOURLY_UP_TO: Final = 2 * DAY  # longer ranges are shown by day
 FILLED_UP_TO: Final = 400  # periods without anything are shown up to here
 
@@ -41,35 +46,31 @@ def performance_figures(connection: sqlite3.Connection, scope: Scope, *, now_us:
     models = _usage(connection, scope, "model")
     nodes = _usage(connection, scope, "node")
     total = _total(connection, scope)
-    by_model = read_durations(connection, scope, measures=("response", "first_token"), dimension="model")
-    by_node = read_durations(connection, scope, measures=("response",), dimension="node")
+    histograms = read_durations(connection, scope, _DURATIONS)
+    everything: Histograms = {}
+    for (measure, dimension, _), counts in histograms.items():
+        if dimension == "model":  # every call is of exactly one
+            everything.setdefault((measure, "model", ""), Counter()).update(counts)
     return {
-        **_timing(total, _together(by_model), "", first_token=True),
+        **_timing(total, everything, "model", ""),
         "throughput": _throughput(connection, scope, total, now_us),
         "total_tokens": total.total_tokens,
-        "by_model": _timings(models, by_model, first_token=True),
-        "by_node": _timings(nodes, by_node, first_token=False),
+        "by_model": _timings(models, histograms, "model"),
+        "by_node": _timings(nodes, histograms, "node"),
     }
 
 
-def _together(histograms: Histograms) -> Histograms:
-    """The histograms of all keys in one: every call is in exactly one of them."""
-    found: Histograms = {}
-    for (measure, _), counts in histograms.items():
-        found.setdefault((measure, ""), Counter()).update(counts)
-    return found
-
-
-def _timings(usage: Mapping[str, Usage], histograms: Histograms, *, first_token: bool) -> dict[str, Any]:
+def _timings(usage: Mapping[str, Usage], histograms: Histograms, dimension: Dimension) -> dict[str, Any]:
     return {
-        key: {**_timing(each, histograms, key, first_token=first_token), "total_tokens": each.total_tokens}
+        key: {**_timing(each, histograms, dimension, key), "total_tokens": each.total_tokens}
         for key, each in usage.items()
     }
 
 
-def _timing(usage: Usage, histograms: Histograms, key: str, *, first_token: bool) -> dict[str, Any]:
-    response = histograms.get(("response", key), Counter())
-    first = histograms.get(("first_token", key), Counter())
+def _timing(usage: Usage, histograms: Histograms, dimension: Dimension, key: str) -> dict[str, Any]:
+    response = histograms.get(("response", dimension, key), Counter())
+    first = histograms.get(("first_token", dimension, key), Counter())
+    has_first = ("first_token", dimension) in _DURATIONS
     bounds = (usage.min_us, usage.max_us) if usage.calls else None
     return {
         "request_count": usage.calls,
@@ -82,7 +83,7 @@ def _timing(usage: Usage, histograms: Histograms, key: str, *, first_token: bool
         "time_to_first_token": {
             "count": usage.first_tokens,
             "avg": usage.average_first_token(),
-            **(_percentiles(first, None) if first_token else {}),
+            **(_percentiles(first, None) if has_first else {}),
         },
     }
 
@@ -177,7 +178,7 @@ def run_figures(connection: sqlite3.Connection, scope: Scope) -> dict[str, Any]:
     started = read_sums(connection, RUN_STARTS, scope, keys=("workflow_id",))
     ended = read_sums(connection, RUN_ENDS, scope, keys=("workflow_id",))
     everything = [sum(column) for column in zip(*ended.values(), strict=True)] or [0, 0, 0, 0]
-    histogram = read_durations(connection, scope, measures=("run",), dimension="all").get(("run", ""), Counter())
+    histogram = read_durations(connection, scope, [("run", "all")]).get(("run", "all", ""), Counter())
     by_workflow = {
         workflow: _runs(started.get((workflow,), [0])[0], ended.get((workflow,), [0, 0, 0, 0]))
         for workflow in sorted({key[0] for key in (*started, *ended)})

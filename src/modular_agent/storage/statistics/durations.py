@@ -13,16 +13,13 @@ __all__ = ["Dimension", "Histograms", "Measure", "percentile", "read_durations"]
 
 Measure: TypeAlias = Literal["response", "first_token", "run"]
 Dimension: TypeAlias = Literal["all", "model", "node"]  # of runs: all; of model calls: the others
-Histograms: TypeAlias = dict[tuple[Measure, str], Counter[int]]  # by measure and key of the dimension
+Histograms: TypeAlias = dict[tuple[Measure, Dimension, str], Counter[int]]  # by measure, dimension and key
 
-# Of a row: its time, its key in a dimension, its duration, where it is.
-_CALLS: Final = "llm_calls c JOIN sessions s ON s.n = c.session_n"
-_RUNS: Final = "runs c JOIN sessions s ON s.n = c.session_n"
-_ROWS: Final[dict[str, tuple[str, str, str]]] = {
-    "response": ("c.ts", "c.duration_us", _CALLS),
-    "first_token": ("c.ts", "c.first_token_us", _CALLS),
-    "run": ("c.ended_at", "c.active_us", _RUNS),
-}
+# Of the rows of a measure: their time, where they are; and the duration in them.
+_CALLS: Final = ("c.ts", "llm_calls c JOIN sessions s ON s.n = c.session_n")
+_RUNS: Final = ("c.ended_at", "runs c JOIN sessions s ON s.n = c.session_n")
+_ROWS: Final[dict[str, tuple[str, str]]] = {"response": _CALLS, "first_token": _CALLS, "run": _RUNS}
+_DURATIONS: Final = {"response": "c.duration_us", "first_token": "c.first_token_us", "run": "c.active_us"}
 _KEYS: Final = {"all": "''", "model": "c.model", "node": "c.node"}
 
 
@@ -40,24 +37,21 @@ def percentile(counts: Counter[int], share: float) -> float | None:
 
 
 def read_durations(
-    connection: sqlite3.Connection, scope: Scope, *, measures: Sequence[Measure], dimension: Dimension
+    connection: sqlite3.Connection, scope: Scope, wanted: Sequence[tuple[Measure, Dimension]]
 ) -> Histograms:
-    """The histograms of the measures, one for each key of the dimension.
+    """The histograms of each measure by each dimension, one for each key.
 
     A day that the range cuts is read from its rows, or from its histogram less the rows outside: whichever are fewer.
     """
     found: Histograms = {}
-    if scope.session_n is not None:
-        for measure in measures:
-            _add_rows(connection, found, scope, measure, dimension, (scope.first, scope.last), 1)
-        return found
-    start, end = scope.first, scope.last
-    days, rows = _plan(start, end)
-    for measure in measures:
+    days, rows = _plan(scope.first, scope.last) if scope.session_n is None else ([], [(scope.first, scope.last, 1)])
+    for measure, dimension in wanted:
         for name, first, last in _periods(measure, days):
-            _add_days(connection, found, scope, measure, dimension, (name, first, last))
-        for begin, finish, sign in rows:
-            _add_rows(connection, found, scope, measure, dimension, (begin, finish), sign)
+            _add_days(connection, found, scope, (measure, dimension), (name, first, last))
+    for begin, end, sign in rows:
+        for times in {_ROWS[measure] for measure, _ in wanted}:
+            chosen = [pair for pair in wanted if _ROWS[pair[0]] == times]
+            _add_rows(connection, found, scope, chosen, (begin, end, sign))
     return found
 
 
@@ -99,10 +93,10 @@ def _add_days(
     connection: sqlite3.Connection,
     found: Histograms,
     scope: Scope,
-    measure: Measure,
-    dimension: Dimension,
+    wanted: tuple[Measure, Dimension],
     period: tuple[str, int, int],
 ) -> None:
+    measure, dimension = wanted
     name, first, last = period
     tenant, values = ("", []) if scope.tenant is None else (" AND tenant = ?", [scope.tenant])
     text = (
@@ -110,20 +104,23 @@ def _add_days(
         f"{tenant} GROUP BY key, bucket"
     )
     for key, number, count in connection.execute(text, [name, dimension, first, last, *values]):
-        found.setdefault((measure, key), Counter())[number] += count
+        found.setdefault((measure, dimension, key), Counter())[number] += count
 
 
 def _add_rows(
     connection: sqlite3.Connection,
     found: Histograms,
     scope: Scope,
-    measure: Measure,
-    dimension: Dimension,
-    between: tuple[int, int],
-    sign: int,
+    wanted: Sequence[tuple[Measure, Dimension]],
+    part: tuple[int, int, int],
 ) -> None:
-    time, duration, source = _ROWS[measure]
+    """Adds the rows from the first of `part` to the second, or with -1 as the third takes them away."""
+    begin, end, sign = part
+    time, source = _ROWS[wanted[0][0]]
     condition, values = scope.condition(time)
-    text = f"SELECT {_KEYS[dimension]}, {duration} FROM {source} WHERE {condition} AND {duration} IS NOT NULL"
-    for key, us in connection.execute(text, [*values, *between]):
-        found.setdefault((measure, key), Counter())[bucket(us)] += sign
+    columns = ", ".join(f"{_KEYS[dimension]}, {_DURATIONS[measure]}" for measure, dimension in wanted)
+    for row in connection.execute(f"SELECT {columns} FROM {source} WHERE {condition}", [*values, begin, end]):
+        for place, (measure, dimension) in enumerate(wanted):
+            key, us = row[2 * place], row[2 * place + 1]
+            if us is not None:
+                found.setdefault((measure, dimension, key), Counter())[bucket(us)] += sign
