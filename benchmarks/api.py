@@ -1,7 +1,7 @@
 """How long the API takes to answer on a large store, over HTTP: the median and the 95th percentile of each question.
 
 `uv run python benchmarks/api.py DATA_PATH [TIMES]`, with the store of `benchmarks/store.py`. The server is a process of
-its own; questions are asked one after the other. Every question is asked with ever other parameters, so that no cache
+its own; questions are asked one after the other. Every question is asked with other parameters each time, so that no cache
 of answers helps.
 """
 
@@ -52,7 +52,7 @@ def questions(ids: list[str], long_session: str, rng: random.Random) -> dict[str
 
     pages = max(1, len(ids) // 20 - 1)
     messages = f"/history/sessions/{long_session}/messages"
-    status = ("completed", "error", "stopped", "paused", "active")
+    status = ("completed", "error", "stopped", "paused")
     return {
         "session list": lambda: listed(page=1),
         "session list, deep page": lambda: listed(page=rng.randint(1, pages)),

@@ -35,8 +35,8 @@ WORDS = ("order", "refund", "weather", "invoice", "shipping", "天气", "退款"
 MODELS = [("openai", f"model-{n}", price) for n, price in enumerate((150, 400, 1_000, None, 60, 2_500, 90, 300))]
 WORKFLOWS = [f"workflow-{n}" for n in range(10)]
 NODES = ("think", "answer", "check", "plan")
-STATUSES = ("completed",) * 16 + ("error", "stopped", "paused", "active")
-RUN_STATUS = {"completed": "completed", "error": "failed", "stopped": "stopped", "paused": "paused", "active": "queued"}
+STATUSES = ("completed",) * 16 + ("error", "stopped", "stopped", "paused")
+RUN_STATUS = {"completed": "completed", "error": "failed", "stopped": "stopped", "paused": "paused"}
 MONTH, LENGTH = 8, 10  # in a row of records
 
 
@@ -70,7 +70,7 @@ class Builder:
         self._record(RecordType.RUN, {"status": RUN_STATUS[status]}, None)
         text = f"{rng.choice(WORDS)} {rng.choice(WORDS)} {n}"
         meta = orjson.dumps({"customer": f"c-{rng.randrange(5_000)}", "topic": rng.choice(WORDS)}).decode()
-        ended = status not in ("active", "paused")
+        ended = status != "paused"
         session = (
             *(n, self._id, "default", workflow, "0" * 64, f"workflows/{workflow}.yaml", status, text, "[]", "{}", meta),
             *("{}", created, self._ts, None if ended else self._run_id, 1, self._seq, self._ts),
