@@ -1,9 +1,9 @@
 """Pieces of text that the search index holds: short enough to find any substring, in English and in Chinese.
 
-A text is folded (NFKC, case), then cut into runs. A run of ASCII letters and digits gives all its trigrams, its last two
-characters and every single one; two letters are searched as everything that begins with them, word ends included. A run
-of other characters gives every character and every pair. SQLite's own trigram tokenizer finds no Chinese word of two
-characters, and its prefix queries read all that begins so before they answer: an OR of the terms does not.
+A text is folded (NFKC, case), then cut into runs. A run of ASCII letters and digits gives all its trigrams, its last
+two characters and every single one; two letters are searched as everything that begins with them, word ends included.
+A run of other characters gives every character and every pair. SQLite's own trigram tokenizer finds no Chinese word of
+two characters, and its prefix queries read all that begins so before they answer: an OR of the terms does not.
 """
 
 import re

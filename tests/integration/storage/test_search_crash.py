@@ -35,9 +35,10 @@ async def main():
         name = f"s-{sys.argv[2]}"
         new = NewSession(session_id=name, workflow_id="w", workflow_version="v", workflow_config_path="p", now_us=1)
         session = (await database.writer.commit(UnitOfWork(then=create_session(new)))).result
-        doomed = (await database.writer.commit(UnitOfWork(then=create_session(
-            NewSession(session_id=name + "-x", workflow_id="w", workflow_version="v", workflow_config_path="p", now_us=1)
-        )))).result
+        other = NewSession(
+            session_id=name + "x", workflow_id="w", workflow_version="v", workflow_config_path="p", now_us=1
+        )
+        doomed = (await database.writer.commit(UnitOfWork(then=create_session(other)))).result
         print("ready", flush=True)
         for number in range(100_000):
             unit = UnitOfWork()
