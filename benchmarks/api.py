@@ -1,8 +1,7 @@
 """How long the API takes to answer on a large store, over HTTP: the median and the 95th percentile of each question.
 
 `uv run python benchmarks/api.py DATA_PATH [TIMES]`, with the store of `benchmarks/store.py`. The server is a process of
-its own; questions are asked one after the other. Every question is asked with other parameters each time, so that no cache
-of answers helps.
+its own; questions are asked one after the other, most with other parameters each time, so that no cache helps.
 """
 
 import asyncio

@@ -119,8 +119,9 @@ async def test_the_store_of_the_benchmarks_is_what_the_product_writes(tmp_path: 
         assert await query("SELECT type, name, sql FROM sqlite_master ORDER BY name") == wanted
         assert await query("SELECT count(*) FROM sessions") == [(40,)]
         differing = await query(
-            "SELECT s.n FROM sessions s LEFT JOIN (SELECT session_n, sum(cost_nano) c, sum(prompt_tokens) p FROM llm_calls"
-            " GROUP BY 1) u ON u.session_n = s.n WHERE s.cost_nano != coalesce(u.c, 0) OR s.prompt_tokens != u.p"
+            "SELECT s.n FROM sessions s LEFT JOIN (SELECT session_n, sum(cost_nano) c, sum(prompt_tokens) p"
+            " FROM llm_calls GROUP BY 1) u ON u.session_n = s.n"
+            " WHERE s.cost_nano != coalesce(u.c, 0) OR s.prompt_tokens != u.p"
             " OR s.last_seq != (SELECT count(*) FROM records r WHERE r.session_n = s.n)"
             " OR s.last_ts != (SELECT max(ts) FROM records r WHERE r.session_n = s.n)"
             " OR (SELECT sum(length) FROM log_files f WHERE f.session_n = s.n)"
