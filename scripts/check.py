@@ -21,6 +21,7 @@ STATIC = (
     ("ruff", "check", "."),
     ("lint-imports", "--config", "importlinter.toml"),
     ("python", "scripts/reference.py", "--check"),
+    ("python", "scripts/openapi.py", "--check"),
     ("python", "scripts/starter.py", "--check"),
 )
 # A file's tests share what they start (servers, processes), so that they stay together in one worker.

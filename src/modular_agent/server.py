@@ -15,8 +15,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from modular_agent.api.errors import install_errors
+from modular_agent.api.log_counts import LogCounts
+from modular_agent.api.metrics import Metrics
 from modular_agent.api.middleware.drain import Gate
 from modular_agent.api.middleware.rate_limit import Rates
+from modular_agent.api.middleware.request_metrics import RequestFigures
 from modular_agent.api.middleware.stack import EdgeOptions, middleware_stack
 from modular_agent.api.openapi import install_openapi, operation_id
 from modular_agent.api.routers import ROUTERS
@@ -53,7 +56,10 @@ def create_app(settings: Settings | None = None, *, insecure: bool = False) -> F
         lifespan=_Lifespan(settings, gate, rates),
     )
     handlers = install_errors(app, debug=settings.app.debug)
-    for middleware in reversed(middleware_stack(_edge(settings, rates), gate=gate, handlers=handlers)):
+    requests = app.state.requests = RequestFigures()
+    for middleware in reversed(
+        middleware_stack(_edge(settings, rates), gate=gate, handlers=handlers, requests=requests)
+    ):
         app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
     for router in ROUTERS:
         app.include_router(router)
@@ -95,6 +101,11 @@ class _Lifespan:
             app.state.runtime = runtime
             app.state.connections = await stack.enter_async_context(connections)
             await stack.enter_async_context(_metrics(runtime, connections))
+            counts = LogCounts()
+            stack.callback(runtime.database.log.listen(counts.tell))
+            app.state.metrics = Metrics(
+                runtime, requests=app.state.requests, counts=counts, connections=connections.__len__
+            )
             stopping = app.state.stopping = Stopping(runtime, self._gate)
             stack.push_async_callback(stopping.wait)
             stack.enter_context(when_told_to_end(stopping.begin))
@@ -105,7 +116,6 @@ class _Lifespan:
                 yield
             finally:
                 await _ended(background)
-
 
     def _take(self, values: LiveValues) -> None:
         """Has rates and log level that change while the server runs count at once."""

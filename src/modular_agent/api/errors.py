@@ -2,7 +2,7 @@
 
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 import structlog
@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import HTTPExceptionHandler, Scope
 from starlette.websockets import WebSocket
 
@@ -292,6 +293,7 @@ class ErrorHandlers:
             answer: AgentError = RouteUnknown(path=path)
         elif error.status_code == 405:
             answer = MethodNotAllowed(path=path, method=connection.scope.get("method", "GET"))
+            return await self._answer(connection, answer, status=405, headers=_allowed(connection))
         else:
             answer = RequestRefused(detail=error.detail)
         return await self._answer(connection, answer, status=error.status_code, headers=error.headers)
@@ -329,6 +331,27 @@ def install_errors(app: FastAPI, *, debug: bool) -> ErrorHandlers:
         # The framework's types know handlers of requests or of WebSockets, not of both.
         app.add_exception_handler(kind, cast(HTTPExceptionHandler, handler))
     return handlers
+
+
+def _allowed(connection: HTTPConnection) -> dict[str, str]:
+    """The header `Allow` with the methods of every route of the path; the framework knows those of the first.
+
+    A route with a parameter where the path has a name of its own (`/sessions/{id}`, `/sessions/statistics`) is another.
+    """
+    found = [
+        route for route in _routes(connection.app.routes) if route.matches({**connection.scope})[0] is not Match.NONE
+    ]
+    methods = {method for route in found if route.path == found[0].path for method in route.methods or ()}
+    return {"Allow": ", ".join(sorted(methods))}
+
+
+def _routes(routes: Iterable[BaseRoute]) -> Iterator[Route]:
+    """The routes with methods among `routes`, and those of the routers among them."""
+    for route in routes:
+        if isinstance(route, Route):
+            yield route
+        else:
+            yield from _routes(getattr(getattr(route, "original_router", None), "routes", ()))
 
 
 def _invalid_json(document: object, position: object) -> InvalidJson:

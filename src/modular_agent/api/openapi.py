@@ -16,7 +16,7 @@ from modular_agent.api.errors import status_of, title_of
 from modular_agent.api.problem import MEDIA_TYPE, Problem, problem_type
 from modular_agent.errors import AgentError
 
-__all__ = ["DESCRIPTION", "TAGS", "install_openapi", "operation_id", "problems"]
+__all__ = ["DESCRIPTION", "TAGS", "events_content", "install_openapi", "operation_id", "problems"]
 
 DESCRIPTION: Final = """\
 Runs AI-agent workflows in durable sessions, each with one sequenced event log.
@@ -59,6 +59,28 @@ _TYPICAL: Final = {
 }
 _NO_ICON: Final = "data:,"
 _SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+
+def events_content() -> dict[str, Any]:
+    """The `content=` of an answer that is a stream of server-sent events; the schema is that of one event."""
+    envelope = (
+        '{"type":"session_update","session_id":"react-251022-174800-1f73e8","seq":1,'
+        '"timestamp":"2025-10-22T17:48:00.000000Z","data":{"record_type":"run","status":"running"}}'
+    )
+    return {
+        "text/event-stream": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "id": {"type": "string", "description": "The `seq`; deltas have none."},
+                    "event": {"type": "string", "description": "The type."},
+                    "data": {"type": "string", "description": "The envelope, as for WebSockets, in JSON."},
+                },
+                "required": ["event", "data"],
+            },
+            "examples": {"one event": {"value": f"id: 1\nevent: session_update\ndata: {envelope}\n\n"}},
+        }
+    }
 
 
 def problems(*errors: "int | type[AgentError]") -> dict[int | str, dict[str, Any]]:
@@ -113,9 +135,15 @@ def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:
     malformed = problems(422)[422]
     for path in schema.get("paths", {}).values():
         for operation in path.values():
-            if "422" in operation.get("responses", {}):
+            if _is_the_framework_s(operation.get("responses", {}).get("422")):
                 operation["responses"]["422"] = malformed
     return schema
+
+
+def _is_the_framework_s(response: dict[str, Any] | None) -> bool:
+    """Whether a route that takes something has declared no 422 of its own."""
+    declared: Any = (response or {}).get("content", {}).get("application/json", {})
+    return str(declared.get("schema", {}).get("$ref", "")).endswith("/HTTPValidationError")
 
 
 def _sample(error: "int | type[AgentError]", status: int) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Times in query strings: RFC 3339; without an offset they mean UTC."""
+"""Times in requests: RFC 3339; without an offset they mean UTC."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -6,15 +6,20 @@ from typing import Annotated, Final
 
 from fastapi import Query
 from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
-__all__ = ["EndTime", "StartTime", "microseconds"]
+__all__ = ["EndTime", "StartTime", "Time", "microseconds"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NUMBER: Final = re.compile(r"\s*[-+]?[\d._]+(?:[eE][-+]?\d+)?\s*")
 _SPACED_OFFSET: Final = re.compile(r"(.*T[\d:.]+) (\d\d:?\d\d)")
 
 
-def _plus(value: object) -> object:
-    """A `+` that was not encoded arrives as a space."""
+def _written(value: object) -> object:
+    """A `+` that was not encoded arrives as a space; a number is no time."""
+    # A number would be taken for seconds, or for milliseconds.
+    if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
+        raise PydanticCustomError("datetime_parsing", "not a time")
     found = _SPACED_OFFSET.fullmatch(value) if isinstance(value, str) else None
     return f"{found[1]}+{found[2]}" if found else value
 
@@ -27,9 +32,10 @@ def microseconds(time: datetime | None) -> int | None:
     return (aware - _EPOCH) // timedelta(microseconds=1)
 
 
+Time = Annotated[datetime, BeforeValidator(_written)]
 StartTime = Annotated[
     datetime | None,
-    BeforeValidator(_plus),
+    BeforeValidator(_written),
     Query(
         description="From this time on (included). Without an offset it means UTC.",
         openapi_examples={"UTC": {"value": "2025-10-22T17:48:00Z"}, "offset": {"value": "2025-10-23T01:48:00+08:00"}},
@@ -37,7 +43,7 @@ StartTime = Annotated[
 ]
 EndTime = Annotated[
     datetime | None,
-    BeforeValidator(_plus),
+    BeforeValidator(_written),
     Query(
         description="Up to this time (excluded). Without an offset it means UTC.",
         openapi_examples={"UTC": {"value": "2025-10-22T18:00:00Z"}},

@@ -14,6 +14,7 @@ from modular_agent.api.middleware.drain import Drain, Gate
 from modular_agent.api.middleware.origin import OriginCheck
 from modular_agent.api.middleware.rate_limit import RateLimit, Rates
 from modular_agent.api.middleware.request_id import RequestId
+from modular_agent.api.middleware.request_metrics import RequestFigures, RequestMetrics
 from modular_agent.api.middleware.security_headers import SecurityHeaders
 from modular_agent.api.middleware.server_timing import ServerTiming
 from modular_agent.api.middleware.unexpected import UnexpectedErrors
@@ -52,10 +53,13 @@ class EdgeOptions:
     clock: Clock = field(default_factory=SystemClock)
 
 
-def middleware_stack(options: EdgeOptions, *, gate: Gate, handlers: ErrorHandlers) -> list[Middleware]:
+def middleware_stack(
+    options: EdgeOptions, *, gate: Gate, handlers: ErrorHandlers, requests: RequestFigures | None = None
+) -> list[Middleware]:
     """The middleware for `FastAPI(middleware=...)`, or to be added to it in reverse by `add_middleware`."""
     stack = [
         Middleware(RequestId),
+        Middleware(RequestMetrics, figures=requests or RequestFigures()),
         Middleware(AccessLog),
         Middleware(ServerTiming),
         Middleware(SecurityHeaders),

@@ -13,6 +13,8 @@ from modular_agent.api.routers import (
     errors,
     exports,
     history,
+    interrupts,
+    metrics,
     runs,
     search,
     sessions,
@@ -29,6 +31,7 @@ ROUTERS: Final[Sequence[APIRouter]] = (
     analytics.statistics,  # before the session in the path
     sessions.router,
     runs.router,
+    interrupts.router,
     checkpoints.router,
     workflows.router,
     workflow_files.router,
@@ -41,5 +44,6 @@ ROUTERS: Final[Sequence[APIRouter]] = (
     errors.router,
     configuration.router,
     system.router,
+    metrics.router,
     websocket.router,
 )

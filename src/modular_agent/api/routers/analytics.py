@@ -34,6 +34,8 @@ from modular_agent.domain.analytics import (
     Trend,
     report_view,
 )
+from modular_agent.domain.analytics.reports import FORMATS
+from modular_agent.domain.analytics.trends import METRICS, TIME_RANGES
 
 __all__ = ["router", "statistics"]
 
@@ -115,9 +117,13 @@ async def get_trend(
             max_length=100,
             description="sessions, runs, tokens, cost, errors, response_time, throughput or error_rate.",
             examples=["tokens"],
+            json_schema_extra={"enum": list(METRICS)},
         ),
     ],
-    time_range: Annotated[str, Query(max_length=100, description="1h, 24h, 7d, 30d or 90d.")] = "7d",
+    time_range: Annotated[
+        str,
+        Query(max_length=100, description="1h, 24h, 7d, 30d or 90d.", json_schema_extra={"enum": list(TIME_RANGES)}),
+    ] = "7d",
     session_id: OfSession = None,
 ) -> JsonResponse:
     """UTC buckets without holes, the last of them in progress, and the change against the period before."""
@@ -138,7 +144,13 @@ async def get_report(
     start_time: StartTime = None,
     end_time: EndTime = None,
     written: Annotated[
-        str, Query(alias="format", max_length=100, description="markdown, html, csv, json.")
+        str,
+        Query(
+            alias="format",
+            max_length=100,
+            description="markdown, html, csv, json.",
+            json_schema_extra={"enum": list(FORMATS)},
+        ),
     ] = "markdown",
 ) -> Response:
     """A document to hand on; without an end up to now, without a start the 7 days before its end."""
@@ -186,7 +198,13 @@ async def get_kept_report(
     runtime: RuntimeDep,
     report_id: ReportId,
     written: Annotated[
-        str, Query(alias="format", max_length=100, description="markdown, html, csv, json.")
+        str,
+        Query(
+            alias="format",
+            max_length=100,
+            description="markdown, html, csv, json.",
+            json_schema_extra={"enum": list(FORMATS)},
+        ),
     ] = "markdown",
 ) -> Response:
     """A kept report, with the figures as they stood when it was kept."""

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Header, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from modular_agent.api.dependencies import CallerDep, IdempotencyKey, RuntimeDep, SessionDep
-from modular_agent.api.openapi import problems
+from modular_agent.api.openapi import events_content, problems
 from modular_agent.api.requests import JsonRoute
 from modular_agent.api.responses import JsonResponse
 from modular_agent.api.routers.sessions import fingerprint
@@ -44,7 +44,7 @@ _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The run (mode wait), or its events (mode stream).",
         "model": RunAnswer,
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": events_content(),
     },
     202: {"description": "The run has started (mode background)."},
 }
@@ -273,7 +273,7 @@ async def answer_interrupt(
     responses={
         200: {
             "description": "Server-sent events: `id` is the `seq`, `event` the type, `data` the envelope.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": events_content(),
         },
         **problems(SessionUnknown),
     },

@@ -30,7 +30,6 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/history", tags=["history"], route_class=JsonRoute)
 
-_PROBLEMS = problems(TimeRangeReversed, CursorInvalid, QueryUnusable)
 _HEAD = ("seq", "timestamp", "record_id", "session_id", "run_id", "node", "record_type", "message_type", "tool_name")
 
 SearchedTypes = Annotated[
@@ -97,7 +96,12 @@ def _answer(found: SearchResults, **more: str) -> JsonResponse:
     )
 
 
-@router.get("/search", summary="Search all sessions", response_model=SearchAnswer, responses=_PROBLEMS)
+@router.get(
+    "/search",
+    summary="Search all sessions",
+    response_model=SearchAnswer,
+    responses=problems(SessionUnknown, TimeRangeReversed, CursorInvalid, QueryUnusable),
+)
 async def search_history(
     runtime: RuntimeDep,
     asked: AskedDep,

@@ -51,6 +51,7 @@ async def get_info(request: Request, runtime: RuntimeDep) -> JsonResponse:
             "features": _features(request, runtime),
             "builtin_tools": sorted(runtime.catalog.authoring.builtin_tools),
             "limits": _limits(runtime),
+            "cache": _cache(runtime),
         }
     )
 
@@ -75,6 +76,11 @@ def _paths(routes: Iterable[Any]) -> Iterator[str]:  # routes of the framework's
             yield path
         else:
             yield from _paths(getattr(getattr(route, "original_router", None), "routes", ()))
+
+
+def _cache(runtime: Runtime) -> dict[str, Any]:
+    figures = runtime.database.cache.figures()
+    return {"entries": figures.size, "max_entries": figures.max_size, "hit_rate": figures.hit_rate}
 
 
 def _limits(runtime: Runtime) -> dict[str, Any]:

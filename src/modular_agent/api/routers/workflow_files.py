@@ -55,7 +55,7 @@ def etag(content_hash: str) -> str:
     status_code=201,
     summary="Create a workflow",
     response_model=WorkflowAnswer,
-    responses=problems(WorkflowInvalid, WorkflowExists, WrongMediaType),
+    responses=problems(422, WorkflowInvalid, WorkflowExists, WrongMediaType),
     openapi_extra=_BODY,
 )
 async def create_workflow(request: Request, runtime: RuntimeDep, workflows: WorkflowsDep) -> JsonResponse:

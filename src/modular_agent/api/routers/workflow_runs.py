@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Path
 from starlette.responses import Response, StreamingResponse
 
 from modular_agent.api.dependencies import CallerDep, IdempotencyKey, RuntimeDep
-from modular_agent.api.openapi import problems
+from modular_agent.api.openapi import events_content, problems
 from modular_agent.api.requests import JsonRoute
 from modular_agent.api.responses import JsonResponse
 from modular_agent.api.routers.runs import event_stream
@@ -70,7 +70,7 @@ async def run_workflow(
     responses={
         200: {
             "description": "The run's events (SSE); the header X-Session-ID names the session.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": events_content(),
         },
         **_PROBLEMS,
     },

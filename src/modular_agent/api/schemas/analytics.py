@@ -1,9 +1,10 @@
 """The shapes of requests and answers about statistics. Times in seconds, money in US dollars, rates in percent."""
 
-from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from modular_agent.api.times import Time
 
 __all__ = [
     "CostAnswer",
@@ -278,8 +279,8 @@ class KeepReport(BaseModel):
     )
 
     title: str | None = Field(default=None, min_length=1, max_length=200)
-    start_time: datetime | None = None
-    end_time: datetime | None = None
+    start_time: Time | None = None
+    end_time: Time | None = None
 
 
 class ReportAnswer(BaseModel):

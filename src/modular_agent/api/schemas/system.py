@@ -77,6 +77,14 @@ class ReadyAnswer(BaseModel):
     checks: Checks
 
 
+class CacheInfo(BaseModel):
+    """How the cache in front of hot reads does; `hit_rate` from 0 to 1, null before the first read."""
+
+    entries: int
+    max_entries: int
+    hit_rate: float | None
+
+
 class InfoAnswer(BaseModel):
     """What this server is, what it can do, and its limits (bytes, seconds, counts)."""
 
@@ -90,6 +98,7 @@ class InfoAnswer(BaseModel):
             "features": {"sessions": True, "workflows": True, "history": True, "websocket": True, "analytics": False},
             "builtin_tools": ["builtin.calculator"],
             "limits": {"max_body_bytes": 10485760, "max_page_size": 100, "max_parallel_runs": 64},
+            "cache": {"entries": 12, "max_entries": 1000, "hit_rate": 0.93},
         }
     )
 
@@ -101,3 +110,4 @@ class InfoAnswer(BaseModel):
     features: dict[str, bool]
     builtin_tools: list[str]
     limits: dict[str, int | float]
+    cache: CacheInfo

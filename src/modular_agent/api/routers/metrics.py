@@ -1,0 +1,42 @@
+"""`/metrics`: figures for Prometheus."""
+
+from typing import cast
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from modular_agent.api.metrics import Metrics
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["system"])
+
+_EXAMPLE = """\
+# HELP modular_agent_runs_active Runs that execute in this process.
+# TYPE modular_agent_runs_active gauge
+modular_agent_runs_active 3.0
+"""
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Every figure, in the text format of Prometheus, or in OpenMetrics if asked for.",
+            "content": {
+                "text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE},
+                "application/openmetrics-text": {"schema": {"type": "string"}, "example": f"{_EXAMPLE}# EOF\n"},
+            },
+        }
+    },
+)
+async def get_metrics(request: Request) -> Response:
+    """Requests, runs, steps, model calls, tokens, money, errors, storage, realtime, cache, process, since its start.
+
+    What each figure means: docs/operations.md.
+    """
+    metrics = cast(Metrics, request.app.state.metrics)
+    text, media_type = await metrics.exposition(request.headers.get("accept", ""))
+    return Response(text, headers={"Content-Type": media_type, "Cache-Control": "no-store"})
