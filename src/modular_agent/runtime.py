@@ -16,7 +16,7 @@ from modular_agent.settings import Settings
 if TYPE_CHECKING:
     from modular_agent.domain.analytics.reports import ReportsService
     from modular_agent.domain.analytics.service import AnalyticsService
-    from modular_agent.domain.configuration import ConfigurationService, ConfiguredFolder, ProcessValue
+    from modular_agent.domain.configuration import ConfigurationService, ConfiguredFolder, LiveValues, ProcessValue
     from modular_agent.domain.error_reports import ErrorReports
     from modular_agent.domain.history import Bookmarks, HistorySearch, HistoryService, LogExport
     from modular_agent.domain.runs.control import RunControl
@@ -81,6 +81,22 @@ class _Projections(TypedDict):
     reports: "ReportsService"
 
 
+class _Authored(TypedDict):
+    """The parts that know the workflow files."""
+
+    workflows: "WorkflowsService"
+    workflow_writing: "WorkflowWriting"
+
+
+class _Steering(TypedDict):
+    """The parts with which people look at runs and change them."""
+
+    interventions: "Interventions"
+    multitask: "Multitask"
+    checkpoints: "SessionCheckpoints"
+    views: "RunViews"
+
+
 @asynccontextmanager
 async def open_runtime(
     settings: Settings, *, clock: Clock | None = None, environment: Mapping[str, str] | None = None
@@ -99,58 +115,31 @@ async def open_runtime(
 async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], stack: AsyncExitStack) -> Runtime:
     from modular_agent.domain.error_reports import ErrorReports
     from modular_agent.domain.runs.control import RunControl
-    from modular_agent.domain.runs.interventions import Interventions
-    from modular_agent.domain.runs.multitask import Multitask
-    from modular_agent.domain.runs.retention import Retention
     from modular_agent.domain.runs.service import RunsService
     from modular_agent.domain.runs.store import DatabaseRunStore
-    from modular_agent.domain.runs.timers import Timers
-    from modular_agent.domain.runs.views import RunViews
-    from modular_agent.domain.sessions.checkpoints import SessionCheckpoints
     from modular_agent.domain.sessions.service import SessionsService
-    from modular_agent.domain.workflows.service import WorkflowsService
-    from modular_agent.domain.workflows.writing import WorkflowWriting
     from modular_agent.engine.checkpoints import Saver
-    from modular_agent.storage.database import Database
 
-    storage = settings.storage
-    database = await stack.enter_async_context(
-        Database.open(storage.data_path, url=storage.url, clock=clock, reader_threads=storage.readers)
-    )
+    database = await _database(settings, clock, stack)
     configuration, folder = await _configuration(settings, clock, environ, stack, database)
-    live = configuration.live
     hub = await _hub(clock, stack, database)
     store = DatabaseRunStore(database, clock)
     saver = Saver(store, max_state_bytes=settings.runs.max_state_bytes)
     catalog = await _catalog(settings, clock, environ, stack, database, saver, folder)
     supervisor = await _supervisor(settings, clock, stack, store, saver, hub, folder)
-    live.subscribe(
-        lambda values: supervisor.resize(
-            max_parallel=values["max_parallel_runs"], max_queued=values["max_queued_runs"]
-        )
-    )
+    live = configuration.live
     runs = RunsService(
         database, catalog=catalog, supervisor=supervisor, store=store, saver=saver, clock=clock, live=live
     )
     control = RunControl(database, runs=runs, supervisor=supervisor, store=store, clock=clock)
-    await stack.enter_async_context(Timers(database, runs=runs, control=control, clock=clock))
-    retention = await stack.enter_async_context(Retention(database, runs=runs, keep=storage.keep_checkpoints))
-    live.subscribe(lambda values: retention.keep(values["keep_checkpoints"]))
-    workflows = WorkflowsService(
-        database,
-        catalog=catalog,
-        clock=clock,
-        watch=settings.app.environment == "development",
-        changed=folder.reload,
-    )
+    await _upkeep(settings, clock, stack, database, runs, control, supervisor, live)
     return Runtime(
         settings=settings,
         clock=clock,
         database=database,
         hub=hub,
         catalog=catalog,
-        workflows=workflows,
-        workflow_writing=WorkflowWriting(workflows, catalog=catalog),
+        **_authored(settings, clock, database, catalog, folder),
         configuration=configuration,
         error_reports=ErrorReports(database, control=control, clock=clock, debug=settings.app.debug),
         **_projections(database, clock),
@@ -162,20 +151,92 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
             saver=saver,
             hub=hub,
             clock=clock,
-            files=storage.files,
+            files=settings.storage.files,
         ),
         runs=runs,
         control=control,
-        interventions=Interventions(
-            database, runs=runs, supervisor=supervisor, store=store, catalog=catalog, clock=clock
-        ),
-        multitask=Multitask(
-            database, runs=runs, control=control, store=store, saver=saver, catalog=catalog, clock=clock
-        ),
-        checkpoints=SessionCheckpoints(database, catalog=catalog, store=store, saver=saver, clock=clock),
-        views=RunViews(database, store=store, supervisor=supervisor),
+        **_steering(clock, database, catalog, runs, control, store, saver, supervisor),
         supervisor=supervisor,
     )
+
+
+async def _database(settings: Settings, clock: Clock, stack: AsyncExitStack) -> "Database":
+    from modular_agent.storage.database import Database
+
+    storage = settings.storage
+    return await stack.enter_async_context(
+        Database.open(
+            storage.data_path,
+            url=storage.url,
+            clock=clock,
+            reader_threads=storage.readers,
+            cache_ttl=settings.cache.ttl,
+            cache_size=settings.cache.max_size,
+        )
+    )
+
+
+async def _upkeep(
+    settings: Settings,
+    clock: Clock,
+    stack: AsyncExitStack,
+    database: "Database",
+    runs: "RunsService",
+    control: "RunControl",
+    supervisor: "Supervisor",
+    live: "LiveValues",
+) -> None:
+    """What goes on by itself beside runs, within bounds that may change."""
+    from modular_agent.domain.runs.retention import Retention
+    from modular_agent.domain.runs.timers import Timers
+
+    await stack.enter_async_context(Timers(database, runs=runs, control=control, clock=clock))
+    retention = Retention(database, runs=runs, keep=settings.storage.keep_checkpoints)
+    await stack.enter_async_context(retention)
+
+    def bound(values: "LiveValues") -> None:
+        retention.keep(values["keep_checkpoints"])
+        supervisor.resize(max_parallel=values["max_parallel_runs"], max_queued=values["max_queued_runs"])
+
+    live.subscribe(bound)
+
+
+def _authored(
+    settings: Settings, clock: Clock, database: "Database", catalog: "WorkflowCatalog", folder: "ConfiguredFolder"
+) -> "_Authored":
+    from modular_agent.domain.workflows.service import WorkflowsService
+    from modular_agent.domain.workflows.writing import WorkflowWriting
+
+    watch = settings.app.environment == "development"
+    workflows = WorkflowsService(database, catalog=catalog, clock=clock, watch=watch, changed=folder.reload)
+    return {"workflows": workflows, "workflow_writing": WorkflowWriting(workflows, catalog=catalog)}
+
+
+def _steering(
+    clock: Clock,
+    database: "Database",
+    catalog: "WorkflowCatalog",
+    runs: "RunsService",
+    control: "RunControl",
+    store: "DatabaseRunStore",
+    saver: "Saver",
+    supervisor: "Supervisor",
+) -> "_Steering":
+    from modular_agent.domain.runs.interventions import Interventions
+    from modular_agent.domain.runs.multitask import Multitask
+    from modular_agent.domain.runs.views import RunViews
+    from modular_agent.domain.sessions.checkpoints import SessionCheckpoints
+
+    return {
+        "interventions": Interventions(
+            database, runs=runs, supervisor=supervisor, store=store, catalog=catalog, clock=clock
+        ),
+        "multitask": Multitask(
+            database, runs=runs, control=control, store=store, saver=saver, catalog=catalog, clock=clock
+        ),
+        "checkpoints": SessionCheckpoints(database, catalog=catalog, store=store, saver=saver, clock=clock),
+        "views": RunViews(database, store=store, supervisor=supervisor),
+    }
 
 
 def _file_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -128,7 +128,8 @@ class RunsService:
         """The default limits where the workflow sets none, then the session's overrides, then the request's."""
         own = workflow.spec.limits.model_dump(exclude_none=True, exclude_unset=True)
         defaults = {name: value for name, value in self._live.default_limits.items() if name not in own}
-        return (defaults, config.get("limits") or {}, request)
+        session: Mapping[str, Any] = config.get("limits") or {}
+        return (defaults, session, request)
 
     async def _is_fresh(self, session: SessionRow) -> bool:
         """Whether no run of the session has left a state."""

@@ -142,11 +142,23 @@ class WorkflowWriting:
             if replace:
                 temporary.replace(target.resolve())  # a symbolic link inside the root stays one
             else:
-                os.link(temporary, target)
+                _name_new(temporary, target)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
         _sync_folder(target.parent)
+
+
+def _name_new(temporary: Path, target: Path) -> None:
+    """Gives a file a name that no other has. Raises `FileExistsError`."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: this process is the only one that writes here
+        if target.exists():
+            raise FileExistsError(target) from None
+        temporary.replace(target)
 
 
 def _sync_folder(folder: Path) -> None:
