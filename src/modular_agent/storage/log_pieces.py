@@ -49,10 +49,11 @@ def _piece(connection: sqlite3.Connection, session: SessionRef, chosen: RecordFi
         return Piece([], None)
     taken = _fitting(rows)
     last = taken[-1][0]
+    # One upper bound only: of two SQLite may take the far one for the index, and read on to the end of the log.
+    condition, values = replace(chosen, before_seq=last + 1).condition(session.n)
     joined: bytes = connection.execute(
-        "SELECT CAST(group_concat(line, '') AS BLOB) FROM"
-        f" (SELECT line FROM records WHERE {condition} AND seq <= ? ORDER BY seq)",
-        (*values, last),
+        f"SELECT CAST(group_concat(line, '') AS BLOB) FROM (SELECT line FROM records WHERE {condition} ORDER BY seq)",
+        values,
     ).fetchone()[0]
     lines: list[bytes] = []
     start = 0
