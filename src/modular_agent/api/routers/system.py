@@ -84,15 +84,16 @@ def _cache(runtime: Runtime) -> dict[str, Any]:
 
 
 def _limits(runtime: Runtime) -> dict[str, Any]:
+    live = runtime.configuration.live  # what may have been stored since the start
     http, runs, websocket = runtime.settings.http, runtime.settings.runs, runtime.settings.websocket
     return {
         "max_body_bytes": http.max_body_bytes,
         "max_json_depth": http.max_json_depth,
-        "rate_limit_per_minute": http.rate_limit_per_minute,
+        "rate_limit_per_minute": live["rate_limit_per_minute"],
         "max_page_size": MAX_PAGE_SIZE,
         "max_records": MAX_RECORDS,
-        "max_parallel_runs": runs.max_parallel,
-        "max_queued_runs": runs.max_queued,
+        "max_parallel_runs": live["max_parallel_runs"],
+        "max_queued_runs": live["max_queued_runs"],
         "max_state_bytes": runs.max_state_bytes,
         "max_tool_output_bytes": runs.max_tool_output_bytes,
         "max_websocket_connections": websocket.max_connections,
