@@ -14,9 +14,10 @@ from modular_agent.domain.runs.interventions import Injected, Interventions
 from modular_agent.domain.runs.multitask import Multitask, MultitaskMode
 from modular_agent.domain.runs.requests import StartRequest
 from modular_agent.domain.runs.service import RunsService
-from modular_agent.domain.runs.views import RunViews, interrupt_view
+from modular_agent.domain.runs.views import RunViews, interrupt_view, waiting_view
 from modular_agent.engine.errors import AgentConfigInvalid, QueueFull, StateInvalid
 from modular_agent.storage.errors import InterruptClosed, InterruptUnknown, RunAlreadyActive, RunUnknown
+from modular_agent.storage.repositories.interrupts import WaitingFilter
 
 __all__ = [
     "AgentConfigInvalid",
@@ -41,5 +42,7 @@ __all__ = [
     "RunsService",
     "StartRequest",
     "StateInvalid",
+    "WaitingFilter",
     "interrupt_view",
+    "waiting_view",
 ]

@@ -5,7 +5,9 @@ restart. It has the id of the run it will be.
 """
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -15,7 +17,7 @@ import structlog
 from modular_agent.domain.runs.control import RunControl
 from modular_agent.domain.runs.errors import NoActiveRun, RunQueueFull
 from modular_agent.domain.runs.requests import StartRequest, check_start
-from modular_agent.domain.runs.service import RunsService
+from modular_agent.domain.runs.service import ROLLED_BACK, RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
@@ -28,9 +30,16 @@ from modular_agent.lifecycle import ENDED_RUN_STATUSES
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, RunAlreadyActive
 from modular_agent.storage.repositories.idempotency import claim_key
-from modular_agent.storage.repositories.runs import InboxRow, RunRepository, add_to_inbox, take_inbox
+from modular_agent.storage.repositories.runs import (
+    InboxRow,
+    RunRepository,
+    add_to_inbox,
+    change_pending,
+    take_inbox,
+    take_inbox_of_run,
+)
 from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
-from modular_agent.storage.unit_of_work import UnitOfWork
+from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
 __all__ = ["Multitask", "MultitaskMode"]
 
@@ -74,6 +83,7 @@ class Multitask:
         self._catalog = catalog
         self._clock = clock
         self._postponed: dict[int, SessionRef] = {}
+        self._replacing = _Turns()
         self._waiters: dict[str, asyncio.Future[None]] = {}
         runs.on_end(self._on_end)
 
@@ -84,15 +94,26 @@ class Multitask:
         """
         if mode is MultitaskMode.ENQUEUE:
             return await self._enqueue(session, request)
-        for _ in range(ATTEMPTS):
+        try:
+            return await self._runs.start(session, request)
+        except RunAlreadyActive:
+            if mode is MultitaskMode.REJECT:
+                raise
+        return await self._replace(session, request, drop=mode is MultitaskMode.ROLLBACK)
+
+    async def _replace(self, session: SessionRow, request: StartRequest, *, drop: bool) -> str:
+        """Starts a run in the place of the active one; what waits in the session's queue goes on waiting."""
+        async with self._replacing.of(session.n):
             try:
+                for _ in range(ATTEMPTS):
+                    await self._clear(session, request, drop=drop)
+                    session = await self._again(session)
+                    with contextlib.suppress(RunAlreadyActive):  # somebody else was quicker
+                        return await self._runs.start(session, request)
                 return await self._runs.start(session, request)
-            except RunAlreadyActive:
-                if mode is MultitaskMode.REJECT:
-                    raise
-            await self._clear(session, request, drop=mode is MultitaskMode.ROLLBACK)
-            session = await self._again(session)
-        return await self._runs.start(session, request)
+            except AgentError:
+                self._postponed[session.n] = session.ref  # the queue was held back for nothing
+                raise
 
     async def _clear(self, session: SessionRow, request: StartRequest, *, drop: bool) -> None:
         """Stops the active run; with `drop` the session's state is what it was before that run."""
@@ -103,7 +124,7 @@ class Multitask:
         if drop and run.status in ENDED_RUN_STATUSES:
             await self._store.delete_run_checkpoints([run.run_id])
             self._saver.forget(session.ref)
-            unit: UnitOfWork[Any] = UnitOfWork()
+            unit: UnitOfWork[Any] = UnitOfWork(then=_forgetting(session.ref, run.run_id))
             fields = {"action": "rollback", "by": request.requested_by}
             unit.record(session.ref, Record(record_type=RecordType.CONTROL, run_id=run.run_id, fields=fields))
             await self._writer.commit(unit)
@@ -123,8 +144,6 @@ class Multitask:
         check_start(request)
         if request.state:
             (await self._catalog.workflow(session.workflow_version)).check_state(request.state, path="state")
-        if len(await self._waiting(session.ref)) >= MAX_WAITING:
-            raise RunQueueFull(session_id=session.session_id, maximum=MAX_WAITING)
         run_id = new_id("run")
         unit: UnitOfWork[InboxRow] = UnitOfWork()
         fields = {"action": "enqueue", "by": request.requested_by}
@@ -134,7 +153,7 @@ class Multitask:
         if request.idempotency_key is not None:
             key, fingerprint = request.idempotency_key, request.fingerprint
             unit.first = claim_key(tenant=session.tenant, key=key, fingerprint=fingerprint, subject=run_id, now_us=now)
-        unit.then = add_to_inbox(session.ref, given, run_id=None, now_us=now)
+        unit.then = _queueing(session, given, now_us=now)
         try:
             await self._writer.commit(unit)
         except RequestRepeated as repeated:
@@ -177,7 +196,7 @@ class Multitask:
 
     async def _start_next(self, ref: SessionRef) -> None:
         """Starts the oldest queued input unless a run is active; one that cannot start is dropped with a record."""
-        while waiting := await self._waiting(ref):
+        while ref.n not in self._replacing and (waiting := await self._waiting(ref)):
             session = await self._sessions.by_number(ref.n)
             if session is None:
                 return
@@ -210,3 +229,51 @@ class Multitask:
         waiter = self._waiters.pop(run_id, None)
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+class _Turns:
+    """Those who replace runs: one at a time in a session."""
+
+    def __init__(self) -> None:
+        self._locks: dict[int, tuple[asyncio.Lock, int]] = {}
+
+    def __contains__(self, session_n: int) -> bool:
+        return session_n in self._locks
+
+    @contextlib.asynccontextmanager
+    async def of(self, session_n: int) -> AsyncGenerator[None]:
+        """The session's turn."""
+        lock, waiting = self._locks.get(session_n, (asyncio.Lock(), 0))
+        self._locks[session_n] = (lock, waiting + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._locks.pop(session_n)
+            if waiting > 1:
+                self._locks[session_n] = (lock, waiting - 1)
+
+
+def _queueing(
+    session: SessionRow, given: Mapping[str, Any], *, now_us: int
+) -> Callable[[sqlite3.Connection], InboxRow]:
+    """The step that puts a request into the session's queue. Raises `RunQueueFull`."""
+    add = add_to_inbox(session.ref, given, run_id=None, now_us=now_us)
+
+    def step(connection: sqlite3.Connection) -> InboxRow:
+        (waiting,) = connection.execute(
+            "SELECT COUNT(*) FROM run_inbox WHERE session_n = ? AND run_id IS NULL", (session.n,)
+        ).fetchone()
+        if waiting >= MAX_WAITING:
+            raise RunQueueFull(session_id=session.session_id, maximum=MAX_WAITING)
+        return add(connection)
+
+    return step
+
+
+def _forgetting(session: SessionRef, run_id: str) -> Callable[[sqlite3.Connection], object]:
+    """The step that drops what a rolled-back run was given."""
+    return in_order(
+        change_pending(run_id, lambda _: {ROLLED_BACK: True}),
+        take_inbox_of_run(session, run_id),
+    )

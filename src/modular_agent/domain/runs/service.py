@@ -1,8 +1,9 @@
 """Runs: started, waited for, looked at, and taken up again after a restart."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+import orjson
 import structlog
 
 from modular_agent.domain.configuration.values import LiveValues
@@ -21,6 +22,8 @@ from modular_agent.kit.ids import new_id
 from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus, SessionStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, RunUnknown
+from modular_agent.storage.records import RecordFilter
+from modular_agent.storage.repositories.checkpoints import CheckpointRepository
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
 from modular_agent.storage.repositories.interrupts import InterruptRepository
 from modular_agent.storage.repositories.runs import (
@@ -36,7 +39,10 @@ from modular_agent.storage.repositories.runs import (
 from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
 from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
-__all__ = ["RunsService"]
+__all__ = ["ROLLED_BACK", "RunsService"]
+
+_HOLDING: Final = frozenset({"pause", "step"})  # controls after which a run stays paused
+ROLLED_BACK: Final = "rolled_back"  # in a run's `pending`: what it was given and did is not carried over
 
 _CARRYING: frozenset[SessionStatus] = frozenset({SessionStatus.STOPPED, SessionStatus.ERROR})
 _log = structlog.get_logger(__name__)
@@ -66,6 +72,8 @@ class RunsService:
         self._runs = RunRepository(database.readers)
         self._interrupts = InterruptRepository(database.readers)
         self._sessions = SessionRepository(database.readers)
+        self._checkpoints = CheckpointRepository(database.readers)
+        self._records = database.records
         self._keys = IdempotencyRepository(database.readers)
 
     @property
@@ -143,11 +151,11 @@ class RunsService:
         """What the graph starts with, as JSON: what was left over, the session's initial state, the request's own."""
         given: dict[str, Any] = {}
         messages: list[Any] = []
-        if fresh:
-            given.update(session.initial_state)
-        elif session.status in _CARRYING:
-            messages, others = await workflow.unfinished(self._saver, session.ref)
+        if session.status in _CARRYING:
+            messages, others = await self._left_over(session, workflow)
             given.update(others)
+        if fresh and not (messages or given):
+            given.update(session.initial_state)
         given.update(request.state)
         if "messages" in given:
             messages = [*messages, *normalised(given["messages"], node="input")]
@@ -156,6 +164,20 @@ class RunsService:
         if messages:
             given["messages"] = messages
         return given
+
+    async def _left_over(
+        self, session: SessionRow, workflow: Workflow
+    ) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
+        """What the session's last run was given or did, and no state holds: it was stopped early, or failed."""
+        page = await self._runs.page(session.ref, limit=1)
+        run = page.runs[0] if page.runs else None
+        if run is not None and not await self._checkpoints.left_by(session.ref, run.run_id):
+            pending: dict[str, Any] = run.pending or {}
+            if ROLLED_BACK in pending:
+                return [], {}
+            messages = [{**message, LOGGED: True} for message in run.input.get("messages", ())]
+            return messages, {key: value for key, value in run.input.items() if key != "messages"}
+        return await workflow.unfinished(self._saver, session.ref)
 
     async def _store_run(
         self,
@@ -258,7 +280,10 @@ class RunsService:
         return committed.result
 
     async def recover(self) -> int:
-        """Takes up every run that a process left behind; answers how many. Paused ones stay paused."""
+        """Takes up every run that a process left behind; answers how many.
+
+        Paused ones stay paused, unless their last question was answered just before.
+        """
         count = 0
         for ref, run in await self._runs.all_active():
             try:
@@ -268,7 +293,7 @@ class RunsService:
         return count
 
     async def _recover(self, ref: SessionRef, run: RunRow) -> bool:
-        if run.status is RunStatus.PAUSED:
+        if run.status is RunStatus.PAUSED and not await self._is_answered(ref, run):
             return False
         if run.status is RunStatus.STOPPING:
             await self.close(ref, run, RunStatus.STOPPED)
@@ -280,6 +305,20 @@ class RunsService:
         assert session is not None
         await self.go_on(session, run)
         return True
+
+    async def _is_answered(self, ref: SessionRef, run: RunRow) -> bool:
+        """Whether a paused run was about to go on: its last question was answered, and nobody has held it since."""
+        asked = await self._interrupts.of_run(run.run_id, ref)
+        if not any(row.status == "answered" for row in asked) or any(row.status == "open" for row in asked):
+            return False
+        chosen = RecordFilter(types=(RecordType.INTERRUPT, RecordType.CONTROL), run_id=run.run_id)
+        for record in reversed((await self._records.page(ref, chosen, limit=1_000_000)).records):
+            fields = orjson.loads(record.line)
+            if fields.get("phase") == "answered":
+                return True
+            if fields.get("action") in _HOLDING:
+                return False
+        return False
 
     async def close(self, ref: SessionRef, run: RunRow, status: RunStatus, *, records: Sequence[Record] = ()) -> RunRow:
         """Changes the status of a run that nobody executes; later writes of an execution that died are refused."""

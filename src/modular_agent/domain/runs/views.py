@@ -10,12 +10,12 @@ from modular_agent.engine.supervisor import Supervisor
 from modular_agent.kit.clock import MICROSECONDS, rfc3339
 from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.database import Database
-from modular_agent.storage.repositories.interrupts import InterruptRepository, InterruptRow
+from modular_agent.storage.repositories.interrupts import InterruptRepository, InterruptRow, WaitingRow
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository, ModelUsage
 from modular_agent.storage.repositories.runs import RunRow
 from modular_agent.storage.repositories.sessions import SessionRow
 
-__all__ = ["RunViews", "interrupt_view", "usage_view"]
+__all__ = ["RunViews", "interrupt_view", "usage_view", "waiting_view"]
 
 NANO = 1_000_000_000
 
@@ -119,6 +119,12 @@ def _performance(usage: Sequence[ModelUsage]) -> dict[str, Any]:
         "llm_time": round(spent, 6),
         "avg_response_time": round(spent / calls, 6) if calls else None,
     }
+
+
+def waiting_view(row: WaitingRow) -> dict[str, Any]:
+    """An open question in the list over all sessions."""
+    place = {"session_id": row.session_id, "workflow_id": row.workflow_id, "session_title": row.title}
+    return {**interrupt_view(row.interrupt), **place}
 
 
 def interrupt_view(row: InterruptRow) -> dict[str, Any]:

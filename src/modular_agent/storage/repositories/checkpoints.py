@@ -191,6 +191,14 @@ class CheckpointRepository:
         )
         return rows[0][0]
 
+    async def left_by(self, session: SessionRef, run_id: str) -> bool:
+        """Whether a run of the session has left a checkpoint that its input is a part of."""
+        rows = await self._readers.query(
+            "SELECT 1 FROM checkpoints WHERE session_n = ? AND run_id = ? AND source <> 'input' LIMIT 1",
+            (session.n, run_id),
+        )
+        return bool(rows)
+
     async def page(
         self,
         session: SessionRef | None,

@@ -11,10 +11,18 @@ from modular_agent.events import SessionRef
 from modular_agent.storage.errors import InterruptClosed, InterruptUnknown
 from modular_agent.storage.models import interrupts
 from modular_agent.storage.readers import Readers
-from modular_agent.storage.sql import column_list
+from modular_agent.storage.sql import column_list, marks
 from modular_agent.storage.unit_of_work import Conflict, UnitOfWork
 
-__all__ = ["InterruptRepository", "InterruptRow", "answer_interrupt", "open_interrupt", "withdraw_interrupts"]
+__all__ = [
+    "InterruptRepository",
+    "InterruptRow",
+    "WaitingFilter",
+    "WaitingRow",
+    "answer_interrupt",
+    "open_interrupt",
+    "withdraw_interrupts",
+]
 
 _COLUMNS: Final = column_list(interrupts)
 _JSON_COLUMNS: Final = (6, 7, 9)  # question, form, answer
@@ -127,6 +135,35 @@ def withdraw_interrupts(run_id: str, *, now_us: int) -> Callable[[sqlite3.Connec
     return step
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingRow:
+    """An open question with what it belongs to."""
+
+    interrupt: InterruptRow
+    session_id: str
+    workflow_id: str
+    title: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingFilter:
+    """Which open questions: those to which everything that is set applies. Without `kinds` all but waits."""
+
+    kinds: Sequence[str] = ()
+    workflow_id: str | None = None
+    session_id: str | None = None
+
+    def condition(self) -> tuple[str, list[Any]]:
+        """The WHERE condition and its parameters."""
+        terms = ["i.status = 'open'", f"i.kind IN ({marks(len(self.kinds))})" if self.kinds else "i.kind <> 'wait'"]
+        values: list[Any] = list(self.kinds)
+        for column, value in (("s.workflow_id", self.workflow_id), ("s.session_id", self.session_id)):
+            if value is not None:
+                terms.append(f"{column} = ?")
+                values.append(value)
+        return " AND ".join(terms), values
+
+
 class InterruptRepository:
     """Reads questions."""
 
@@ -142,6 +179,20 @@ class InterruptRepository:
         if session is None:
             return await self._rows("status = 'open'", ())
         return await self._rows("session_n = ? AND status = 'open'", (session.n,))
+
+    async def waiting(self, chosen: WaitingFilter, *, limit: int, offset: int = 0) -> tuple[list[WaitingRow], int]:
+        """A page of the open questions of all sessions, oldest first, and how many there are."""
+        condition, values = chosen.condition()
+        joined = f"FROM interrupts i JOIN sessions s ON s.n = i.session_n WHERE {condition}"
+        columns = ", ".join(f"i.{column.strip()}" for column in _COLUMNS.split(","))
+        listed = f"SELECT {columns}, s.session_id, s.workflow_id, s.title {joined} ORDER BY i.created_at, i.rowid"
+
+        def read(connection: sqlite3.Connection) -> tuple[list[WaitingRow], int]:
+            rows = connection.execute(f"{listed} LIMIT ? OFFSET ?", (*values, limit, offset)).fetchall()
+            (total,) = connection.execute(f"SELECT COUNT(*) {joined}", values).fetchone()
+            return [WaitingRow(InterruptRow.of(row[:-3]), *row[-3:]) for row in rows], total
+
+        return await self._readers.run(read)
 
     async def of_session(self, session: SessionRef) -> list[InterruptRow]:
         """Every question of a session, oldest first."""

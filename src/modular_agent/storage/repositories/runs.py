@@ -286,6 +286,15 @@ def take_inbox(
     return step
 
 
+def take_inbox_of_run(session: SessionRef, run_id: str) -> Callable[[sqlite3.Connection], None]:
+    """The step that takes out what waits for a model call of one run."""
+
+    def step(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM run_inbox WHERE session_n = ? AND run_id = ?", (session.n, run_id))
+
+    return step
+
+
 class RunRepository:
     """Reads runs."""
 
