@@ -43,6 +43,8 @@ def mean_something_real(case: Case, server: StarterServer) -> None:
     case.query.pop("cursor", None)  # only the server can make one
     if str(case.query.get("start_time", "")) > str(case.query.get("end_time", "~")):
         del case.query["start_time"]
+    if case.path == "/analytics/report":
+        case.query.pop("end_time", None)  # so early that there is no week before it
     if isinstance(case.body, dict):
         if case.body.get("message") is not None:
             case.body.pop("input", None)  # one of the two

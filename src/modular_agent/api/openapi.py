@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from modular_agent.api.errors import status_of, title_of
+from modular_agent.api.examples import with_examples
 from modular_agent.api.problem import MEDIA_TYPE, Problem, problem_type
 from modular_agent.errors import AgentError
 
@@ -137,6 +138,7 @@ def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:
         for operation in path.values():
             if _is_the_framework_s(operation.get("responses", {}).get("422")):
                 operation["responses"]["422"] = malformed
+            with_examples(operation, schemas)
     return schema
 
 

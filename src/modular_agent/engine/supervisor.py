@@ -5,6 +5,7 @@ only when nothing of the run executes any more.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from modular_agent.engine.threads import WatchedThreads
 from modular_agent.errors import AgentError, Kind, ServerStopping
 from modular_agent.events import Record, RecordType
 from modular_agent.kit.clock import MICROSECONDS
+from modular_agent.kit.timings import note
 from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus
 
 __all__ = ["Admission", "Ended", "Supervisor"]
@@ -245,7 +247,11 @@ class Supervisor:
 
     async def wait(self, run_id: str) -> Ended:
         """Waits for the end of the execution. Raises `RunNotHere` when it is not here (any more)."""
-        return await asyncio.shield(self._here(run_id).ended)
+        started = time.perf_counter()
+        try:
+            return await asyncio.shield(self._here(run_id).ended)
+        finally:
+            note("engine", time.perf_counter() - started)
 
     async def settled(self, run_id: str) -> None:
         """Returns when the run does not execute here (any more), and those who listen for its end have been told."""

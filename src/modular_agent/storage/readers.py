@@ -4,10 +4,12 @@ import asyncio
 import concurrent.futures
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from modular_agent.kit.timings import note
 from modular_agent.storage.connections import open_reading
 from modular_agent.storage.errors import StorageBusy, StorageClosed, storage_error
 
@@ -56,6 +58,7 @@ class Readers:
         if self._calls >= CALLS_LIMIT:
             raise StorageBusy
         self._calls += 1
+        started = time.perf_counter()
         job = self._pool.submit(function)
         try:
             return await asyncio.wrap_future(job)
@@ -63,6 +66,7 @@ class Readers:
             raise storage_error(error) from error
         finally:
             self._calls -= 1
+            note("db", time.perf_counter() - started)
 
     def _in_snapshot(self, read: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connection()

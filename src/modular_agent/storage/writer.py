@@ -9,6 +9,7 @@ import asyncio
 import concurrent.futures
 import os
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from modular_agent.events import CommittedRecord
 from modular_agent.kit.clock import Clock
+from modular_agent.kit.timings import note
 from modular_agent.storage.cache import ANY, Cache, Tag
 from modular_agent.storage.connections import JOURNAL_SIZE_LIMIT, open_writing
 from modular_agent.storage.errors import StorageBusy, StorageClosed
@@ -125,7 +127,11 @@ class Writer:
             place: asyncio.Future[None] = self._loop.create_future()
             self._room.append(place)
             await place
-        return await self.submit(unit)
+        started = time.perf_counter()
+        try:
+            return await self.submit(unit)
+        finally:
+            note("commit", time.perf_counter() - started)
 
     async def exclusive(self, work: Callable[[sqlite3.Connection], T], *, changes: bool = True) -> T:
         """Runs `work` in the writer's thread between two groups; it manages its own transactions.

@@ -105,3 +105,12 @@ async def test_two_servers_in_one_process_count_for_themselves(product: Product,
         assert "modular_agent_http_requests_total method=GET route=/sessions/{session_id} status=404" not in (
             await figures(other)
         )
+
+
+async def test_an_answer_says_what_its_time_went_to(product: Product) -> None:
+    made = await product.client.post("/sessions/", json={"workflow_id": "rest"})
+    parts = dict(part.split(";dur=") for part in made.headers["server-timing"].split(", "))
+    assert {"total", "db", "commit"} <= parts.keys()
+    assert 0 < float(parts["commit"]) < float(parts["total"])
+    read = await product.client.get("/history/search", params={"query": "nothing"})
+    assert "commit" not in read.headers["server-timing"]

@@ -4,11 +4,17 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from modular_agent.kit.timings import collected
+
 __all__ = ["ServerTiming", "add_timing"]
 
 
 class ServerTiming:
-    """Adds `Server-Timing: total;dur=MS` up to the start of the answer, and what `add_timing` noted before it."""
+    """Adds `Server-Timing: total;dur=MS` up to the start of the answer, and what was noted before it.
+
+    Noted are `db` (reads, waiting for a thread included), `commit` (writes until they are durable), `engine` (waiting
+    for runs), and what `add_timing` was told.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -21,11 +27,13 @@ class ServerTiming:
         async def send_with_timing(message: Message) -> None:
             if message["type"] == "http.response.start":
                 value = b"total;dur=%.2f" % ((time.perf_counter() - started) * 1000)
-                parts = [value, *scope.get("modular_agent.timings", ())]
+                noted = (b"%s;dur=%.2f" % (name.encode(), seconds * 1000) for name, seconds in timings.items())
+                parts = [value, *noted, *scope.get("modular_agent.timings", ())]
                 message["headers"] = [*message.get("headers", ()), (b"server-timing", b", ".join(parts))]
             await send(message)
 
-        return await self._app(scope, receive, send_with_timing)
+        with collected() as timings:
+            return await self._app(scope, receive, send_with_timing)
 
 
 def add_timing(scope: Scope, name: str, seconds: float) -> None:
