@@ -7,7 +7,7 @@ run failed, every later one of that run is refused. What a finished task wrote a
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -46,6 +46,7 @@ BINDING: Final = "__modular_agent_binding"  # in `config["configurable"]`; two u
 _INTERRUPT: Final = "__interrupt__"
 _NULL_TASK: Final = "00000000-0000-0000-0000-000000000000"
 _LOG: Final = "__log__"
+GATHER: Final = 0.002  # seconds
 _BOOKKEEPING: Final = ("branch:", "join:")
 _DELTAS: Final = "counters_since_delta_snapshot"  # in metadata: the delta channels that their ancestors complete
 
@@ -54,13 +55,17 @@ _DELTAS: Final = "counters_since_delta_snapshot"  # in metadata: the delta chann
 class Binding:
     """A run as the saver sees it.
 
-    `pending` collects the facts of each task until its writes come. `failure` is the first refused write. `last` is
-    the newest write not yet known to be durable. `questions` are the graph ids of the interrupts raised since the
-    start; those in `asked` were put to a person before, and are not put again.
+    `pending` collects the facts of each task until its writes come, `gathered` those that are logged whatever becomes
+    of their task: they go with the run's next write, or by themselves after `GATHER` seconds. `failure` is the first
+    refused write, `last` the newest one not yet known to be durable. `questions` are the graph ids of the interrupts
+    raised since the start; those in `asked` were put to a person before, and are not put again.
     """
 
     run: RunKey
+    commit: Callable[[RunKey, Facts], Awaitable[object]]
     pending: dict[str, Facts] = field(default_factory=dict[str, Facts])
+    gathered: Facts = field(default_factory=Facts)
+    unstored: str | None = None  # the checkpoint that holds nothing but the input, which the run's row has
     failure: BaseException | None = None
     last: asyncio.Future[object] | None = None
     questions: set[str] = field(default_factory=set[str])
@@ -69,10 +74,32 @@ class Binding:
     clears_pending: bool = False
     values: Mapping[str, Any] | None = None  # the state's channels at the newest checkpoint since the start
     foreign: dict[str, str] = field(default_factory=dict[str, str])  # tasks that run a user's graph, to their nodes
+    _timer: asyncio.TimerHandle | None = None
 
     def facts(self, task_id: str) -> Facts:
         """The facts of a task, to be committed with what it writes."""
         return self.pending.setdefault(task_id, Facts())
+
+    def gather(self, facts: Facts) -> None:
+        """Takes facts to be logged soon, in the order in which they are given."""
+        self.check()
+        self.gathered.extend(facts)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER, self.flush)
+
+    def take(self) -> Facts:
+        """What was gathered, for the write that is about to be made."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        facts, self.gathered = self.gathered, Facts()
+        return facts
+
+    def flush(self) -> None:
+        """Hands over what was gathered."""
+        facts = self.take()
+        if facts and self.failure is None:
+            self.track(self.commit(self.run, facts))
 
     def track(self, write: Awaitable[object]) -> asyncio.Future[object]:
         """Remembers a write, so that `durable` waits for it and a failure is kept."""
@@ -87,6 +114,7 @@ class Binding:
 
     async def durable(self) -> None:
         """Waits until everything handed over so far is committed; raises the first failure."""
+        self.flush()
         if self.last is not None and not self.last.done():
             await asyncio.wait({self.last})  # in order: the last one stands for all
         self.check()
@@ -146,6 +174,10 @@ class Saver(BaseCheckpointSaver[int]):
         binding, configurable = _binding(config), _configurable(config)
         session = binding.run.session if binding else await self._session(configurable)
         ns = configurable.get("checkpoint_ns", "")
+        if binding is not None and not ns and metadata.get("source") == "input":
+            # The run's row holds the input: should the process die before the next checkpoint, it is given again.
+            binding.unstored = checkpoint["id"]
+            return _place(configurable["thread_id"], ns, checkpoint["id"])
         stored, items, logs = _split_logs(checkpoint)
         row = self._row(config, ns, checkpoint["id"], stored, get_checkpoint_metadata(config, metadata), binding)
         if binding is None:
@@ -153,6 +185,7 @@ class Saver(BaseCheckpointSaver[int]):
         else:
             binding.check()
             binding.fresh = False
+            binding.flush()
             write = binding.track(self._store.put_checkpoint(session, binding.run, row, items))
             if ns and row.step > 0:  # our own nodes wait before they act (`durable`); a user's graph does not
                 await asyncio.shield(write)
@@ -160,13 +193,7 @@ class Saver(BaseCheckpointSaver[int]):
             self._cache.put(session.n, checkpoint["id"], logs)
             if binding is not None:
                 binding.values = checkpoint["channel_values"]
-        return {
-            "configurable": {
-                "thread_id": configurable["thread_id"],
-                "checkpoint_ns": ns,
-                "checkpoint_id": row.checkpoint_id,
-            }
-        }
+        return _place(configurable["thread_id"], ns, row.checkpoint_id)
 
     def _row(
         self, config: RunnableConfig, ns: str, checkpoint_id: str, stored: Any, metadata: Any, binding: Binding | None
@@ -202,7 +229,10 @@ class Saver(BaseCheckpointSaver[int]):
             await self._store.put_writes(session, None, *place, rows, replace=special, facts=Facts())
             return
         binding.check()
-        facts = self._facts_of(binding, writes, task_id, place[0])
+        if place == ("", binding.unstored):
+            return
+        facts = binding.take()
+        facts.extend(self._facts_of(binding, writes, task_id, place[0]))
         write = self._store.put_writes(session, binding.run, *place, rows, replace=special, facts=facts)
         await asyncio.shield(binding.track(write))
 
@@ -424,6 +454,10 @@ def _root_of(metadata: Any) -> str | None:
 
 def _configurable(config: RunnableConfig) -> dict[str, Any]:
     return config.get("configurable") or {}
+
+
+def _place(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}}
 
 
 def _binding(config: RunnableConfig) -> Binding | None:

@@ -14,7 +14,7 @@ from modular_agent.engine.checkpoints import Binding, Saver
 from modular_agent.engine.live import LiveNodes
 from modular_agent.engine.progress import Progress
 from modular_agent.engine.providers.pricing import PriceBook
-from modular_agent.engine.store import Facts, ModelCall, RunKey, RunStore
+from modular_agent.engine.store import EffectIntent, Facts, ModelCall, RunKey, RunStore
 from modular_agent.events import Delta, Record, RecordType
 from modular_agent.kit.clock import Clock
 
@@ -65,10 +65,9 @@ class RunContext:
             self._states[checkpoint_id] = state
         return self._states[checkpoint_id]
 
-    def emit(self, *records: Record, calls: Sequence[ModelCall] = ()) -> None:
-        """Logs facts at once, without waiting: they happened, whatever becomes of the step."""
-        self.binding.check()
-        self.binding.track(self.store.commit(self.key, Facts(records=list(records), calls=list(calls))))
+    def emit(self, *records: Record, calls: Sequence[ModelCall] = (), intents: Sequence[EffectIntent] = ()) -> None:
+        """Logs facts soon, without waiting: they happened, whatever becomes of the step."""
+        self.binding.gather(Facts(records=list(records), calls=list(calls), intents=list(intents)))
 
     def record(self, record_type: RecordType, node: str | None, /, **fields: Any) -> Record:
         """A record of this run; the fields are JSON."""

@@ -92,7 +92,11 @@ class Run:
             key=ticket.key,
             workflow_id=ticket.workflow.name,
             binding=Binding(
-                ticket.key, fresh=ticket.fresh, asked=ticket.asked, clears_pending=ticket.update is not None
+                ticket.key,
+                services.store.commit,
+                fresh=ticket.fresh,
+                asked=ticket.asked,
+                clears_pending=ticket.update is not None,
             ),
             control=RunControl(),
             store=services.store,
@@ -227,7 +231,7 @@ class Run:
             facts = binding.pending.pop(task_id)
             kept = [record for record in facts.records if record.record_type is not RecordType.MESSAGE]
             if binding.failure is None and (kept or facts.calls):
-                binding.track(self._services.store.commit(self.ticket.key, Facts(records=kept, calls=facts.calls)))
+                binding.gather(Facts(records=kept, calls=facts.calls))
         try:
             await binding.durable()
         except Exception as error:  # noqa: BLE001 - whatever the storage raised, the run cannot go on

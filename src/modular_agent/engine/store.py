@@ -121,19 +121,20 @@ class Facts:
 
     records: list[Record] = field(default_factory=list[Record])
     calls: list[ModelCall] = field(default_factory=list[ModelCall])
+    intents: list[EffectIntent] = field(default_factory=list[EffectIntent])
     effects: list[EffectResult] = field(default_factory=list[EffectResult])
     questions: list[Question] = field(default_factory=list[Question])
     inbox_taken: list[str] = field(default_factory=list[str])
     clears_pending: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.records or self.calls or self.effects or self.questions or self.inbox_taken) or (
-            self.clears_pending
-        )
+        parts = (self.records, self.calls, self.intents, self.effects, self.questions, self.inbox_taken)
+        return self.clears_pending or any(parts)
 
     def extend(self, other: "Facts") -> None:
         self.records += other.records
         self.calls += other.calls
+        self.intents += other.intents
         self.effects += other.effects
         self.questions += other.questions
         self.inbox_taken += other.inbox_taken
@@ -262,10 +263,6 @@ class RunStore(CheckpointStore, Protocol):
 
     def change(self, run: RunKey, change: RunChange, facts: Facts) -> Awaitable[int]:
         """Changes the run's and its session's status; answers the epoch. Raises `IllegalTransition`."""
-        ...
-
-    def enter(self, run: RunKey, intent: EffectIntent, record: Record) -> Awaitable[object]:
-        """Enters an intent that may run again after a crash, whether it is there already or not."""
         ...
 
     async def intend(self, run: RunKey, intent: EffectIntent, record: Record) -> EffectState | None:

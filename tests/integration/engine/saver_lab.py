@@ -48,7 +48,7 @@ class Savers:
     async def start(self, session: SessionRef, run_id: str = "run_1") -> Binding:
         new = NewRun(run_id=run_id, session=session, now_us=1, status=RunStatus.RUNNING)
         await self.database.writer.commit(UnitOfWork(then=create_run(new)))
-        return Binding(RunKey(session, run_id, 1))
+        return Binding(RunKey(session, run_id, 1), self.store.commit)
 
     async def rows(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
         return await self.database.readers.query(text, values)

@@ -71,6 +71,11 @@ class DatabaseRunStore:
         for call in facts.calls:
             put_llm_call(unit, _call_row(run, call, now))
             _count_call(counters, call)
+        ended = {effect.intent.tool_call_id for effect in facts.effects}
+        for intent in facts.intents:
+            if intent.tool_call_id not in ended:
+                values = (*_intent_values(run, intent), "intent", 1, now, None, None)
+                unit.insert(tables.effects, values, conflict=Conflict.REPLACE)
         for effect in facts.effects:
             values = (effect.status, 1, effect.began_at, now, effect.result)
             unit.insert(tables.effects, (*_intent_values(run, effect.intent), *values), conflict=Conflict.REPLACE)
@@ -194,12 +199,6 @@ class DatabaseRunStore:
         await self._writer.commit(UnitOfWork(then=step))
 
     # -- effects, inbox and what a run has used ----------------------------------------------------------------
-
-    def enter(self, run: RunKey, intent: EffectIntent, record: Record) -> Awaitable[object]:
-        unit = self.unit(run, Facts(records=[record]))
-        values = (*_intent_values(run, intent), "intent", 1, self._clock.now_us(), None, None)
-        unit.insert(tables.effects, values, conflict=Conflict.REPLACE)
-        return self._writer.submit(unit)
 
     async def intend(self, run: RunKey, intent: EffectIntent, record: Record) -> EffectState | None:
         known = await self._known(run, intent)

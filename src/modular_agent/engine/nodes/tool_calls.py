@@ -104,8 +104,9 @@ class ToolCalls:
         record = _intent_record(visit, call, tool, arguments)
         if tool.effect is not Effect.IRREVERSIBLE:
             # It may run again after a crash, so nothing has to be durable before it runs.
-            context.binding.track(context.store.enter(context.key, intent, record))
+            context.emit(record, intents=[intent])
             return await self._run(visit, call, tool, arguments, intent)
+        context.binding.flush()
         known = await context.store.intend(context.key, intent, record)
         if known is None:
             return await self._run(visit, call, tool, arguments, intent)
@@ -138,6 +139,7 @@ class ToolCalls:
             )
             if answer["outcome"] != "run_again":
                 return self._decided(visit, call, tool, arguments, intent, answer)
+        visit.context.binding.flush()
         await visit.context.store.repeat(visit.context.key, intent, _intent_record(visit, call, tool, arguments))
         return await self._run(visit, call, tool, arguments, intent)
 
