@@ -114,3 +114,17 @@ async def test_an_answer_says_what_its_time_went_to(product: Product) -> None:
     assert 0 < float(parts["commit"]) < float(parts["total"])
     read = await product.client.get("/history/search", params={"query": "nothing"})
     assert "commit" not in read.headers["server-timing"]
+
+
+async def test_statistics_are_kept_until_anything_is_written_and_nobody_can_change_them(product: Product) -> None:
+    await product.run("talk", "Hello!")
+    first = await product.json("GET", "/analytics/tokens")
+    kept = await product.runtime.analytics.all_sessions()
+    kept["total_sessions"] = -1
+    assert (await product.runtime.analytics.all_sessions())["total_sessions"] == 1
+    hits = product.runtime.database.cache.figures().hits
+    assert await product.json("GET", "/analytics/tokens") == first
+    assert product.runtime.database.cache.figures().hits > hits
+    await product.run("talk", "Again!")
+    assert (await product.json("GET", "/analytics/tokens"))["request_count"] == 2 * first["request_count"]
+    assert (await product.runtime.analytics.all_sessions())["total_sessions"] == 2

@@ -2,7 +2,10 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Callable, Hashable
 from typing import Any, Final
+
+import orjson
 
 from modular_agent.domain.analytics.figures import (
     cost_figures,
@@ -18,6 +21,7 @@ from modular_agent.domain.analytics.session_figures import sessions_in_all, stat
 from modular_agent.domain.analytics.trends import Trend, trend_of
 from modular_agent.events import SessionRef
 from modular_agent.kit.clock import Clock
+from modular_agent.storage.cache import ANY
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import SessionUnknown
 from modular_agent.storage.repositories.sessions import SessionRepository
@@ -36,6 +40,7 @@ class AnalyticsService:
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._readers = database.readers
+        self._cache = database.cache
         self._sessions = SessionRepository(database.readers)
         self._clock = clock
         self._resources = ProcessResources()
@@ -50,12 +55,14 @@ class AnalyticsService:
 
     async def tokens(self, period: Period, *, session_id: str | None = None, top: int = TOP) -> dict[str, Any]:
         scope = await self._scope(period, session_id)
-        figures = await self._readers.run(lambda connection: token_figures(connection, scope, top=top))
+        key = ("tokens", scope, top)
+        figures = await self._kept(key, lambda connection: token_figures(connection, scope, top=top))
         return {"session_id": session_id, **period.view(), **figures}
 
     async def cost(self, period: Period, *, session_id: str | None = None, top: int = TOP) -> dict[str, Any]:
         scope = await self._scope(period, session_id)
-        figures = await self._readers.run(lambda connection: cost_figures(connection, scope, top=top))
+        key = ("cost", scope, top)
+        figures = await self._kept(key, lambda connection: cost_figures(connection, scope, top=top))
         return {"session_id": session_id, **period.view(), **figures}
 
     async def errors(self, period: Period, *, session_id: str | None = None, top: int = TOP) -> dict[str, Any]:
@@ -91,7 +98,7 @@ class AnalyticsService:
 
     async def all_sessions(self) -> dict[str, Any]:
         """How many sessions there are, and how their runs went."""
-        return await self._readers.run(lambda connection: sessions_in_all(connection, Scope()))
+        return await self._kept(("all sessions",), lambda connection: sessions_in_all(connection, Scope()))
 
     async def session(self, session: SessionRef) -> dict[str, Any]:
         """What one session has come to."""
@@ -99,6 +106,17 @@ class AnalyticsService:
         if found is None:
             raise SessionUnknown(session_id=session.session_id)
         return found
+
+    async def _kept(
+        self, key: tuple[Hashable, ...], read: Callable[[sqlite3.Connection], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Figures that only a commit can change, and not the time: kept until there is one, as bytes."""
+
+        async def load() -> bytes:
+            return orjson.dumps(await self._readers.run(read), option=orjson.OPT_NON_STR_KEYS)
+
+        figures: dict[str, Any] = orjson.loads(await self._cache.read(("analytics", *key), load, tags=(ANY,)))
+        return figures
 
     async def _scope(self, period: Period, session_id: str | None) -> Scope:
         if session_id is None:

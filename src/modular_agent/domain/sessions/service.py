@@ -79,8 +79,8 @@ class SessionsService:
         files: Path,
     ) -> None:
         self._writer = database.writer
-        self._rows = SessionRepository(database.readers)
-        self._lists = SessionLists(database.readers)
+        self._rows = SessionRepository(database.readers, cache=database.cache)
+        self._lists = SessionLists(database.readers, cache=database.cache)
         self._removal = SessionRemoval(
             writer=database.writer,
             mirror=database.mirror,
