@@ -25,7 +25,16 @@ from modular_agent.engine.nodes.visit import SENT, Body, Updates, Visit
 from modular_agent.engine.nodes.workflow import Graph, SubWorkflow
 from modular_agent.engine.sequence import Decision, slim
 from modular_agent.engine.spec.loader import LoadedWorkflow
-from modular_agent.engine.spec.model import AgentNode, EdgeSpec, MapNode, NodeSpec, RetrySpec, ToolsNode
+from modular_agent.engine.spec.model import (
+    AgentNode,
+    EdgeSpec,
+    FunctionNode,
+    GraphNode,
+    MapNode,
+    NodeSpec,
+    RetrySpec,
+    ToolsNode,
+)
 from modular_agent.engine.state import StateShape, opened
 
 __all__ = ["Compiler"]
@@ -107,6 +116,7 @@ class Compiler:
             visible=visible,
             loop_key=count_key(name) if isinstance(node, AgentNode) else None,
             logged=logged,
+            has_effects=isinstance(node, FunctionNode | GraphNode | MapNode),
             leaf=not isinstance(body.body if isinstance(body, MapItem) else body, SubWorkflow),
         )
         self.graph.add_node(name, Step(name, body, policy).node())

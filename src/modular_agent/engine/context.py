@@ -9,8 +9,9 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import RunControl
 
+from modular_agent.engine.binding import Binding
 from modular_agent.engine.budgets import Budget
-from modular_agent.engine.checkpoints import Binding, Saver
+from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.live import LiveNodes
 from modular_agent.engine.progress import Progress
 from modular_agent.engine.providers.pricing import PriceBook

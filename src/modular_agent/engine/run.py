@@ -11,8 +11,9 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from langgraph.types import Command
 
+from modular_agent.engine.binding import BINDING, Binding
 from modular_agent.engine.budgets import Budget
-from modular_agent.engine.checkpoints import BINDING, Binding, Saver, plain_values
+from modular_agent.engine.checkpoints import Saver, plain_values
 from modular_agent.engine.context import RunContext
 from modular_agent.engine.failures import error_record, summary
 from modular_agent.engine.nodes.step import NodeFailure

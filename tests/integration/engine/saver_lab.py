@@ -8,7 +8,8 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from modular_agent.domain.runs.store import DatabaseRunStore
-from modular_agent.engine.checkpoints import BINDING, Binding, Saver
+from modular_agent.engine.binding import BINDING, Binding
+from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.store import RunKey
 from modular_agent.events import SessionRef
 from modular_agent.kit.clock import SystemClock

@@ -51,6 +51,8 @@ class StepPolicy:
 
     `logged` is false for nodes that only exist in the compiled graph. A `leaf` runs no graph of ours inside: in step
     mode it asks for the hold when it starts. A sub-graph that asked before its own first node would never get on.
+    A node that `has_effects` starts when all that came before it is durable; a model's answer may be asked for again,
+    and each tool call waits by itself where it must.
     """
 
     shape: StateShape
@@ -62,6 +64,7 @@ class StepPolicy:
     loop_key: str | None = None
     logged: bool = True
     leaf: bool = True
+    has_effects: bool = True
 
 
 class Step:
@@ -98,7 +101,10 @@ class Step:
         with context.live.enter(visit.node):
             if context.step_mode and self._policy.logged and self._policy.leaf and runtime.control is not None:
                 runtime.control.request_drain("step")
-            await context.binding.durable()
+            if self._policy.has_effects:
+                await context.binding.durable()
+            else:
+                await context.binding.keep_up()
             if self._policy.slots is None:
                 return await self._recorded(visit)
             async with context.slot(visit.node, self._policy.slots):

@@ -1,0 +1,100 @@
+"""A run as the saver sees it: what it still has to hand over, and how far behind the writer is."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from modular_agent.engine.store import Facts, RunKey
+
+__all__ = ["BINDING", "Binding"]
+
+BINDING: Final = "__modular_agent_binding"  # in `config["configurable"]`; two underscores keep it out of metadata
+GATHER: Final = 0.002  # seconds
+MAX_BEHIND: Final = 32  # writes of one run that may wait for the writer while it goes on
+
+
+@dataclass(slots=True)
+class Binding:
+    """A run as the saver sees it.
+
+    `pending` collects the facts of each task until its writes come, `gathered` those that are logged whatever becomes
+    of their task: they go with the run's next write, or by themselves after `GATHER` seconds. `failure` is the first
+    refused write, `last` the newest one not yet known to be durable. `questions` are the graph ids of the interrupts
+    raised since the start; those in `asked` were put to a person before, and are not put again.
+    """
+
+    run: RunKey
+    commit: Callable[[RunKey, Facts], Awaitable[object]]
+    pending: dict[str, Facts] = field(default_factory=dict[str, Facts])
+    gathered: Facts = field(default_factory=Facts)
+    unstored: str | None = None  # the checkpoint that holds nothing but the input, which the run's row has
+    failure: BaseException | None = None
+    last: asyncio.Future[object] | None = None
+    questions: set[str] = field(default_factory=set[str])
+    asked: frozenset[str] = frozenset()
+    fresh: bool = False  # nothing is stored for the session yet
+    clears_pending: bool = False
+    values: Mapping[str, Any] | None = None  # the state's channels at the newest checkpoint since the start
+    foreign: dict[str, str] = field(default_factory=dict[str, str])  # tasks that run a user's graph, to their nodes
+    behind: int = 0  # writes handed over and not yet settled
+    _timer: asyncio.TimerHandle | None = None
+
+    def facts(self, task_id: str) -> Facts:
+        """The facts of a task, to be committed with what it writes."""
+        return self.pending.setdefault(task_id, Facts())
+
+    def gather(self, facts: Facts) -> None:
+        """Takes facts to be logged soon, in the order in which they are given."""
+        self.check()
+        self.gathered.extend(facts)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER, self.flush)
+
+    def take(self) -> Facts:
+        """What was gathered, for the write that is about to be made."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        facts, self.gathered = self.gathered, Facts()
+        return facts
+
+    def flush(self) -> None:
+        """Hands over what was gathered."""
+        facts = self.take()
+        if facts and self.failure is None:
+            self.track(self.commit(self.run, facts))
+
+    def track(self, write: Awaitable[object]) -> asyncio.Future[object]:
+        """Remembers a write, so that `durable` waits for it and a failure is kept."""
+        future = asyncio.ensure_future(write)
+        self.behind += 1
+        future.add_done_callback(self._settle)
+        self.last = future
+        return future
+
+    def _settle(self, future: asyncio.Future[object]) -> None:
+        self.behind -= 1
+        if not future.cancelled() and (error := future.exception()) is not None and self.failure is None:
+            self.failure = error
+
+    async def durable(self) -> None:
+        """Waits until everything handed over so far is committed; raises the first failure."""
+        self.flush()
+        if self.last is not None and not self.last.done():
+            await asyncio.wait({self.last})  # in order: the last one stands for all
+        self.check()
+
+    async def keep_up(self) -> None:
+        """Lets the run go on while its writes are on their way, unless too many are; raises the first failure.
+
+        Writes are committed in the order in which they are handed over, so a crash loses the newest ones only, and
+        what was done since is done again. That is for nodes whose work may be: see `durable` for all others.
+        """
+        if self.behind > MAX_BEHIND:
+            await self.durable()
+        self.check()
+
+    def check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
