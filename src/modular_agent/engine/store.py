@@ -261,8 +261,11 @@ class RunStore(CheckpointStore, Protocol):
         """Makes facts durable. Raises a conflict error when the epoch is stale."""
         ...
 
-    def change(self, run: RunKey, change: RunChange, facts: Facts) -> Awaitable[int]:
-        """Changes the run's and its session's status; answers the epoch. Raises `IllegalTransition`."""
+    def change(self, run: RunKey, change: RunChange, facts: Facts) -> Awaitable[bool]:
+        """Changes the run's and its session's status; answers whether messages or inputs wait for the session.
+
+        Raises `IllegalTransition`.
+        """
         ...
 
     async def intend(self, run: RunKey, intent: EffectIntent, record: Record) -> EffectState | None:

@@ -48,6 +48,7 @@ class Ended:
     error: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
     live: list[str] = field(default_factory=list[str])
+    inbox_waits: bool = True  # whether a message or an input may wait for the session
 
 
 @dataclass(slots=True)
@@ -203,10 +204,10 @@ class Supervisor:
             result=result,
             error=error,
         )
-        await self._change(run, change, reason=outcome.reason)
-        return Ended(key=run.ticket.key, status=status, error=error, result=result)
+        waits = await self._change(run, change, reason=outcome.reason)
+        return Ended(key=run.ticket.key, status=status, error=error, result=result, inbox_waits=waits)
 
-    async def _change(self, run: Run, change: RunChange, *, reason: str | None) -> None:
+    async def _change(self, run: Run, change: RunChange, *, reason: str | None) -> bool:
         progress = run.context.progress
         record = run.context.record(
             RecordType.RUN,
@@ -221,7 +222,7 @@ class Supervisor:
             execution_path=progress.path[-20:],
             path_length=len(progress.path),
         )
-        await self._services.store.change(run.ticket.key, change, Facts(records=[record]))
+        return await self._services.store.change(run.ticket.key, change, Facts(records=[record]))
 
     # -- control -----------------------------------------------------------------------------------------------
 

@@ -104,7 +104,7 @@ class Interventions:
 
     async def _start_with_the_rest(self, ended: Ended) -> None:
         """Messages that no model call of a completed run took start the next one."""
-        if ended.status is not RunStatus.COMPLETED:
+        if ended.status is not RunStatus.COMPLETED or not ended.inbox_waits:
             return
         rows = await self._runs.rows.inbox(ended.key.session)
         waiting = [row for row in rows if row.run_id == ended.key.run_id]

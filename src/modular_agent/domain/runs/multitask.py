@@ -188,7 +188,7 @@ class Multitask:
 
     async def _on_end(self, ended: Ended) -> None:
         postponed, self._postponed = self._postponed, {}
-        if ended.status in ENDED_RUN_STATUSES:
+        if ended.status in ENDED_RUN_STATUSES and ended.inbox_waits:
             postponed.pop(ended.key.session.n, None)
             await self._start_next(ended.key.session)
         for ref in postponed.values():

@@ -32,7 +32,7 @@ from modular_agent.storage.repositories.errors import ErrorRow, put_error
 from modular_agent.storage.repositories.interrupts import open_interrupt
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository, LlmCallRow, put_llm_call
 from modular_agent.storage.repositories.sessions import SessionRepository
-from modular_agent.storage.unit_of_work import Conflict, Counters, Fence, UnitOfWork, in_order
+from modular_agent.storage.unit_of_work import Committed, Conflict, Counters, Fence, UnitOfWork, in_order
 
 __all__ = ["DatabaseRunStore"]
 
@@ -103,7 +103,7 @@ class DatabaseRunStore:
     def commit(self, run: RunKey, facts: Facts) -> Awaitable[object]:
         return self._writer.submit(self.unit(run, facts))
 
-    def change(self, run: RunKey, change: RunChange, facts: Facts) -> Awaitable[int]:
+    def change(self, run: RunKey, change: RunChange, facts: Facts) -> Awaitable[bool]:
         unit: UnitOfWork[Any] = UnitOfWork()
         self.add_facts(unit, run, facts)
         step = run_rows.transition_run(
@@ -121,12 +121,12 @@ class DatabaseRunStore:
         )
         unit.first = step  # a refused change must refuse its records too
         unit.touches = ("sessions", run.session.n)
-        return self._changed(self._writer.submit(unit), run.epoch + int(change.raise_epoch))
+        unit.then = run_rows.inbox_waits(run.session)
+        return self._changed(self._writer.submit(unit))
 
     @staticmethod
-    async def _changed(committed: Awaitable[object], epoch: int) -> int:
-        await committed
-        return epoch
+    async def _changed(committed: "Awaitable[Committed[bool]]") -> bool:
+        return bool((await committed).result)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
 

@@ -92,6 +92,7 @@ class Llm:
         messages: list[Message] = visit.state.get("messages") or []
         if context.inbox_waiting:
             context.inbox_waiting = False
+            await context.binding.durable()  # what an earlier call took must be gone before we look
             waiting = await context.store.inbox(context.key)
             injected: list[Message] = [{**m.message, "id": new_id("rec")} for m in waiting]  # type: ignore[typeddict-item]
             visit.facts.inbox_taken += [m.inbox_id for m in waiting]

@@ -34,6 +34,7 @@ __all__ = [
     "add_to_inbox",
     "change_run",
     "create_run",
+    "inbox_waits",
     "take_inbox",
     "transition_run",
 ]
@@ -291,6 +292,16 @@ def take_inbox_of_run(session: SessionRef, run_id: str) -> Callable[[sqlite3.Con
 
     def step(connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM run_inbox WHERE session_n = ? AND run_id = ?", (session.n, run_id))
+
+    return step
+
+
+def inbox_waits(session: SessionRef) -> Callable[[sqlite3.Connection], bool]:
+    """The step that says whether anything waits for the session."""
+
+    def step(connection: sqlite3.Connection) -> bool:
+        found = connection.execute("SELECT 1 FROM run_inbox WHERE session_n = ? LIMIT 1", (session.n,)).fetchone()
+        return found is not None
 
     return step
 
