@@ -65,6 +65,7 @@ def test_lines_below_the_level_are_not_written(logged: Any) -> None:
 def test_uvicorn_logs_here_and_its_access_log_is_silent(logged: Any) -> None:
     own = logging.StreamHandler()
     access = logging.getLogger("uvicorn.access")
+    others = list(access.handlers)  # of tests before this one
     access.addHandler(own)
     access.propagate = False
 
@@ -73,7 +74,7 @@ def test_uvicorn_logs_here_and_its_access_log_is_silent(logged: Any) -> None:
         access.info("GET /?token=secret")
 
     assert [line["event"] for line in logged(speak)] == ["started"]
-    assert access.handlers == [own]
+    assert access.handlers == [*others, own]
     assert not access.disabled
     access.removeHandler(own)
 

@@ -54,4 +54,8 @@ class BookmarkAnswer(BaseModel):
 class BookmarkDeleted(BaseModel):
     """Says so."""
 
-    message: str = Field(examples=["Bookmark bkm_1f73e8c09ab45d1e22f0 deleted."])
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"message": "Bookmark bkm_1f73e8c09ab45d1e22f0 deleted."}]}
+    )
+
+    message: str
