@@ -199,12 +199,12 @@ async def test_without_wait_the_answer_is_that_it_was_accepted(server: LiveServe
 
 
 async def test_a_pause_during_the_last_step_answers_completed(server: LiveServer) -> None:
-    session_id, _ = await begun(server, "steps")
+    slow = STEPS.replace("scripts/steps.yaml", "scripts/late.yaml")
+    server.workflow(slow, name="late", otherwise={"reply": "step", "delay": "700ms"})  # time to ask within a step
+    session_id, run_id = await begun(server, "late")
     async with asyncio.timeout(10):
-        while (await server.get(f"/sessions/{session_id}/runs"))["runs"][0]["current_node"] != "three":
-            run_id = (await server.get(f"/sessions/{session_id}"))["current_run_id"]
-            if (await server.get(f"/sessions/{session_id}/runs/{run_id}"))["current_node"] == "three":
-                break
+        while (await server.get(f"/sessions/{session_id}/runs/{run_id}"))["current_node"] != "three":
+            await asyncio.sleep(0.02)
     status, run = await call(server, session_id, "pause", wait=True)
     assert (status, run["status"]) == (200, "completed")
     assert len(run["result"]["state"]["seen"]) == 3
