@@ -25,7 +25,7 @@ class NodeSequence(Runnable[Any, Any]):
         self.steps = list(steps)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
-        raise NotImplementedError("a workflow's nodes run in an event loop")
+        raise RuntimeError("a workflow's nodes run in an event loop")
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         node, *writers = self.steps

@@ -14,7 +14,10 @@ from modular_agent.kit.clock import Clock, SystemClock
 if TYPE_CHECKING:
     import aiohttp
 
+    from modular_agent.engine.providers.anthropic import AnthropicModel
+    from modular_agent.engine.providers.google import GoogleModel
     from modular_agent.engine.providers.langchain import ChatModelLoader
+    from modular_agent.engine.providers.openai import OpenAIModel
     from modular_agent.engine.providers.script import Script
 
 __all__ = ["PROVIDERS", "ModelFactory", "ModelSettings"]
@@ -119,38 +122,27 @@ class ModelFactory:
     def _openai(self, settings: ModelSettings) -> ChatModel:
         from modular_agent.engine.providers.openai import DEFAULT_BASE_URL, OpenAIModel
 
-        name, url, key = self._address(settings, default_url=DEFAULT_BASE_URL)
-        return OpenAIModel(
-            name,
-            session=self._open_session(),
-            base_url=url,
-            key=key,
-            parameters=settings.parameters,
-            headers=settings.headers,
-            clock=self._clock,
-            connect_timeout=settings.connect_timeout,
-        )
+        return self._over_network(OpenAIModel, settings, default_url=DEFAULT_BASE_URL)
 
     def _google(self, settings: ModelSettings) -> ChatModel:
         from modular_agent.engine.providers.google import DEFAULT_BASE_URL, GoogleModel
 
-        name, url, key = self._address(settings, default_url=DEFAULT_BASE_URL)
-        return GoogleModel(
-            name,
-            session=self._open_session(),
-            base_url=url,
-            key=key,
-            parameters=settings.parameters,
-            headers=settings.headers,
-            clock=self._clock,
-            connect_timeout=settings.connect_timeout,
-        )
+        return self._over_network(GoogleModel, settings, default_url=DEFAULT_BASE_URL)
 
     def _anthropic(self, settings: ModelSettings) -> ChatModel:
         from modular_agent.engine.providers.anthropic import DEFAULT_BASE_URL, AnthropicModel
 
-        name, url, key = self._address(settings, default_url=DEFAULT_BASE_URL)
-        return AnthropicModel(
+        return self._over_network(AnthropicModel, settings, default_url=DEFAULT_BASE_URL)
+
+    def _over_network(
+        self,
+        kind: "type[OpenAIModel | GoogleModel | AnthropicModel]",
+        settings: ModelSettings,
+        *,
+        default_url: str,
+    ) -> ChatModel:
+        name, url, key = self._address(settings, default_url=default_url)
+        return kind(
             name,
             session=self._open_session(),
             base_url=url,
