@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from modular_agent.engine.store import Facts, RunKey
+from modular_agent.errors import AgentError
 
 __all__ = ["BINDING", "Binding"]
 
@@ -18,8 +19,8 @@ MAX_BEHIND: Final = 32  # writes of one run that may wait for the writer while i
 class Binding:
     """A run as the saver sees it.
 
-    `pending` collects the facts of each task until its writes come, `gathered` those that are logged whatever becomes
-    of their task: they go with the run's next write, or by themselves after `GATHER` seconds. `failure` is the first
+    `pending` collects the facts of each task until its writes come. `gathered` is what nobody waits for: it is handed
+    over as one write `GATHER` seconds after the first of it, or as soon as somebody does wait. `failure` is the first
     refused write, `last` the newest one not yet known to be durable. `questions` are the graph ids of the interrupts
     raised since the start; those in `asked` were put to a person before, and are not put again.
     """
@@ -63,7 +64,10 @@ class Binding:
         """Hands over what was gathered."""
         facts = self.take()
         if facts and self.failure is None:
-            self.track(self.commit(self.run, facts))
+            try:
+                self.track(self.commit(self.run, facts))
+            except AgentError as error:  # the database is closed, or too much waits for it
+                self.failure = error
 
     def track(self, write: Awaitable[object]) -> asyncio.Future[object]:
         """Remembers a write, so that `durable` waits for it and a failure is kept."""
@@ -79,8 +83,12 @@ class Binding:
             self.failure = error
 
     async def durable(self) -> None:
-        """Waits until everything handed over so far is committed; raises the first failure."""
+        """Waits until everything that was given so far is committed; raises the first failure."""
         self.flush()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Waits until everything handed over so far is committed, not for what is gathered; raises the first failure."""
         if self.last is not None and not self.last.done():
             await asyncio.wait({self.last})  # in order: the last one stands for all
         self.check()

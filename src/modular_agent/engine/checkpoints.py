@@ -5,7 +5,6 @@ run failed, every later one of that run is refused. What a finished task wrote a
 (`aput_writes`); the checkpoint follows (`aput`). Append logs are stored as their new items only.
 """
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, cast
@@ -34,9 +33,12 @@ from modular_agent.engine.store import (
     CheckpointStore,
     Facts,
     LogItem,
+    NewCheckpoint,
     StoredCheckpoint,
+    TaskWrite,
     WriteRow,
 )
+from modular_agent.engine.tools.port import Effect
 from modular_agent.events import SessionRef
 
 __all__ = ["Saver", "log_segments"]
@@ -104,15 +106,14 @@ class Saver(BaseCheckpointSaver[int]):
             return _place(configurable["thread_id"], ns, checkpoint["id"])
         stored, items, logs = _split_logs(checkpoint)
         row = self._row(config, ns, checkpoint["id"], stored, get_checkpoint_metadata(config, metadata), binding)
+        facts = Facts(checkpoints=[NewCheckpoint(row, items)])
         if binding is None:
-            await self._store.put_checkpoint(session, None, row, items)
+            await self._store.put(session, facts)
         else:
-            binding.check()
             binding.fresh = False
-            binding.flush()
-            write = binding.track(self._store.put_checkpoint(session, binding.run, row, items))
+            binding.gather(facts)
             if ns and row.step > 0:  # our own nodes wait before they act (`durable`); a user's graph does not
-                await asyncio.shield(write)
+                await binding.durable()
         if not ns:
             self._cache.put(session.n, checkpoint["id"], logs)
             if binding is not None:
@@ -144,21 +145,20 @@ class Saver(BaseCheckpointSaver[int]):
         binding, configurable = _binding(config), _configurable(config)
         session = binding.run.session if binding else await self._session(configurable)
         special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
-        rows = [
-            WriteRow(task_id, WRITES_IDX_MAP.get(channel, index), task_path, channel, *self.serde.dumps_typed(value))
-            for index, (channel, value) in enumerate(writes)
-        ]
-        place = (configurable.get("checkpoint_ns", ""), str(configurable["checkpoint_id"]))
+        ns, checkpoint_id = configurable.get("checkpoint_ns", ""), str(configurable["checkpoint_id"])
+        if binding is not None and not ns and checkpoint_id == binding.unstored:
+            return
+        facts = Facts() if binding is None else self._facts_of(binding, writes, task_id, ns)
+        for index, (channel, value) in enumerate(writes):
+            place = (task_id, WRITES_IDX_MAP.get(channel, index), task_path, channel)
+            row = WriteRow(*place, *self.serde.dumps_typed(value))
+            facts.writes.append(TaskWrite(ns, checkpoint_id, row, special))
         if binding is None:
-            await self._store.put_writes(session, None, *place, rows, replace=special, facts=Facts())
+            await self._store.put(session, facts)
             return
-        binding.check()
-        if place == ("", binding.unstored):
-            return
-        facts = binding.take()
-        facts.extend(self._facts_of(binding, writes, task_id, place[0]))
-        write = self._store.put_writes(session, binding.run, *place, rows, replace=special, facts=facts)
-        await asyncio.shield(binding.track(write))
+        binding.gather(facts)
+        if any(effect.intent.effect == Effect.IRREVERSIBLE for effect in facts.effects):
+            binding.flush()  # a crash before this is written makes a person answer for the call
 
     def _facts_of(self, binding: Binding, writes: Sequence[tuple[str, Any]], task_id: str, ns: str) -> Facts:
         """The task's facts; with an interrupt among its writes, the question too."""
@@ -177,8 +177,10 @@ class Saver(BaseCheckpointSaver[int]):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         binding, configurable = _binding(config), _configurable(config)
         ns, wanted = configurable.get("checkpoint_ns", ""), get_checkpoint_id(config)
-        if binding is not None and binding.fresh:
-            return None
+        if binding is not None:
+            if binding.fresh:
+                return None
+            await binding.durable()  # what this run wrote is to be found
         session = binding.run.session if binding else await self._store.session(configurable["thread_id"])
         if session is None:
             return None

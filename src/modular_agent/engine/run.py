@@ -85,6 +85,7 @@ class Run:
         self._services = services
         self._began = services.clock.monotonic()
         self._graph_task: asyncio.Task[object] | None = None
+        self._unwritten = Facts()
         self.context = self._context()
 
     def _context(self) -> RunContext:
@@ -226,7 +227,10 @@ class Run:
         return Outcome(status=None, reason=f"a write was refused: {failure}")
 
     async def _settled(self, outcome: Outcome) -> Outcome:
-        """Logs what tasks that never wrote had collected, and waits until everything is durable."""
+        """Collects what tasks that never wrote had to say, and waits for what was handed over.
+
+        What was not goes with the run's new status (`unwritten`), unless it gets none.
+        """
         binding = self.context.binding
         for task_id in list(binding.pending):
             facts = binding.pending.pop(task_id)
@@ -234,10 +238,18 @@ class Run:
             if binding.failure is None and (kept or facts.calls):
                 binding.gather(Facts(records=kept, calls=facts.calls))
         try:
-            await binding.durable()
+            if outcome.status is None or binding.gathered.needs_statement:
+                binding.flush()
+            self._unwritten = binding.take()
+            await binding.settled()
         except Exception as error:  # noqa: BLE001 - whatever the storage raised, the run cannot go on
             return self._given_up(error)
         return outcome
+
+    def unwritten(self) -> Facts:
+        """What the run made known last and has not handed over: whoever takes it makes it durable."""
+        facts, self._unwritten = self._unwritten, Facts()
+        return facts
 
     async def result(self) -> dict[str, Any]:
         """What the run gave: the text of its last answer, and the state without the conversation."""

@@ -22,11 +22,13 @@ __all__ = [
     "InboxMessage",
     "LogItem",
     "ModelCall",
+    "NewCheckpoint",
     "Question",
     "RunChange",
     "RunKey",
     "RunStore",
     "StoredCheckpoint",
+    "TaskWrite",
     "WriteRow",
 ]
 
@@ -115,32 +117,6 @@ class InboxMessage:
     message: Mapping[str, Any]  # a Message as JSON
 
 
-@dataclass(slots=True)
-class Facts:
-    """What became known, to be committed together."""
-
-    records: list[Record] = field(default_factory=list[Record])
-    calls: list[ModelCall] = field(default_factory=list[ModelCall])
-    intents: list[EffectIntent] = field(default_factory=list[EffectIntent])
-    effects: list[EffectResult] = field(default_factory=list[EffectResult])
-    questions: list[Question] = field(default_factory=list[Question])
-    inbox_taken: list[str] = field(default_factory=list[str])
-    clears_pending: bool = False
-
-    def __bool__(self) -> bool:
-        parts = (self.records, self.calls, self.intents, self.effects, self.questions, self.inbox_taken)
-        return self.clears_pending or any(parts)
-
-    def extend(self, other: "Facts") -> None:
-        self.records += other.records
-        self.calls += other.calls
-        self.intents += other.intents
-        self.effects += other.effects
-        self.questions += other.questions
-        self.inbox_taken += other.inbox_taken
-        self.clears_pending = self.clears_pending or other.clears_pending
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRow:
     """A checkpoint as stored. `root_id` names the root checkpoint that a sub-graph's belongs to."""
@@ -176,6 +152,66 @@ class LogItem(NamedTuple):
     value: bytes
 
 
+class TaskWrite(NamedTuple):
+    """What a task wrote after the checkpoint (`ns`, `checkpoint_id`); rows that exist are kept unless `replace`."""
+
+    ns: str
+    checkpoint_id: str
+    row: WriteRow
+    replace: bool
+
+
+class NewCheckpoint(NamedTuple):
+    """A checkpoint and the new items of its append logs."""
+
+    row: CheckpointRow
+    items: Sequence[LogItem]
+
+
+@dataclass(slots=True)
+class Facts:
+    """What became known, to be committed together."""
+
+    records: list[Record] = field(default_factory=list[Record])
+    calls: list[ModelCall] = field(default_factory=list[ModelCall])
+    intents: list[EffectIntent] = field(default_factory=list[EffectIntent])
+    effects: list[EffectResult] = field(default_factory=list[EffectResult])
+    questions: list[Question] = field(default_factory=list[Question])
+    inbox_taken: list[str] = field(default_factory=list[str])
+    writes: list[TaskWrite] = field(default_factory=list[TaskWrite])
+    checkpoints: list[NewCheckpoint] = field(default_factory=list[NewCheckpoint])
+    clears_pending: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.records
+            or self.writes
+            or self.checkpoints
+            or self.calls
+            or self.intents
+            or self.effects
+            or self.questions
+            or self.inbox_taken
+            or self.clears_pending
+        )
+
+    @property
+    def needs_statement(self) -> bool:
+        """Whether there are facts among them that are more than rows to insert."""
+        return bool(self.inbox_taken) or self.clears_pending
+
+    def extend(self, other: "Facts") -> None:
+        self.records += other.records
+        self.calls += other.calls
+        self.intents += other.intents
+        self.effects += other.effects
+        self.questions += other.questions
+        self.inbox_taken += other.inbox_taken
+        self.writes += other.writes
+        self.checkpoints += other.checkpoints
+        self.clears_pending = self.clears_pending or other.clears_pending
+
+
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
     """A checkpoint with what its tasks wrote, ordered by (task_path, task_id, idx)."""
@@ -191,24 +227,8 @@ class CheckpointStore(Protocol):
         """The session that LangGraph calls thread `thread_id`."""
         ...
 
-    def put_checkpoint(
-        self, session: SessionRef, run: RunKey | None, row: CheckpointRow, items: Sequence[LogItem]
-    ) -> Awaitable[object]:
-        """Stores a checkpoint and the new items of its logs; replaces one with the same id."""
-        ...
-
-    def put_writes(
-        self,
-        session: SessionRef,
-        run: RunKey | None,
-        ns: str,
-        checkpoint_id: str,
-        rows: Sequence[WriteRow],
-        *,
-        replace: bool,
-        facts: Facts,
-    ) -> Awaitable[object]:
-        """Stores what a task wrote together with the facts it made; existing rows are kept unless `replace`."""
+    def put(self, session: SessionRef, facts: Facts) -> Awaitable[object]:
+        """Stores checkpoints and writes that no run made. A checkpoint replaces one with the same id."""
         ...
 
     async def checkpoint(self, session: SessionRef, ns: str, checkpoint_id: str | None) -> StoredCheckpoint | None:

@@ -222,7 +222,9 @@ class Supervisor:
             execution_path=progress.path[-20:],
             path_length=len(progress.path),
         )
-        return await self._services.store.change(run.ticket.key, change, Facts(records=[record]))
+        facts = run.unwritten()
+        facts.records.append(record)
+        return await self._services.store.change(run.ticket.key, change, facts)
 
     # -- control -----------------------------------------------------------------------------------------------
 

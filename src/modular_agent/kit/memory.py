@@ -11,7 +11,7 @@ from typing import Final
 __all__ = ["has_started", "is_starting"]
 
 _STARTING: Final = (100_000, 50, 50)
-_SERVING: Final = (10_000, 20, 20)  # new objects; then how often the younger generation before the older one
+_SERVING: Final = (50_000, 20, 50)  # new objects; then how often the younger generation before the older one
 
 
 def is_starting() -> None:

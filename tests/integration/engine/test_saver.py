@@ -2,7 +2,7 @@
 
 import asyncio
 import operator
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -16,6 +16,7 @@ from langgraph.types import Overwrite
 
 from integration.engine.saver_lab import Savers, config_of, ids, open_savers
 from modular_agent.engine.channels import AppendLog
+from modular_agent.engine.store import Facts, RunKey
 from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.errors import StaleEpoch
 from modular_agent.storage.repositories.runs import transition_run
@@ -57,26 +58,22 @@ async def test_compiling_copies_the_saver_but_not_what_changes(savers: Savers) -
 async def test_rows_are_committed_in_the_order_of_the_calls(savers: Savers) -> None:
     session = await savers.session()
     binding = await savers.start(session)
-    seen: list[str] = []
-    submitted: list[tuple[str, str]] = []
+    handed_over: list[Facts] = []
+    commit = binding.commit
 
-    class Watching(type(savers.store)):  # the real store, told of in the order of its calls
-        def put_checkpoint(self, session: Any, run: Any, row: Any, items: Any) -> Any:
-            submitted.append(("checkpoint", str(row.step)))
-            return super().put_checkpoint(session, run, row, items)
+    def watched(run: RunKey, facts: Facts) -> Awaitable[object]:  # the real one, told of in the order of its calls
+        handed_over.append(facts)
+        return commit(run, facts)
 
-        def put_writes(self, session: Any, run: Any, ns: str, checkpoint_id: str, rows: Any, **more: Any) -> Any:
-            submitted.append(("writes", rows[0].channel if rows else ""))
-            return super().put_writes(session, run, ns, checkpoint_id, rows, **more)
-
-    watching = Watching(savers.database, vars(savers.store)["_clock"])
-    vars(savers.saver)["_store"] = watching
-    graph = chain(savers, "a", "b", seen=seen)
+    binding.commit = watched
+    graph = chain(savers, "a", "b")
     await graph.ainvoke({"messages": []}, config_of("s-1", binding=binding), durability="sync")
-    kinds = [kind for kind, _ in submitted]
-    # the input, then for __start__, a and b: what the task wrote, and the step's checkpoint
-    assert kinds == ["checkpoint", "writes", "checkpoint", "writes", "checkpoint"]
     await binding.durable()
+    assert [new.row.step for facts in handed_over for new in facts.checkpoints] == [0, 1, 2]
+    stored: set[str] = set()
+    for facts in handed_over:  # what a task wrote comes with or after the checkpoint it started from
+        stored |= {new.row.checkpoint_id for new in facts.checkpoints}
+        assert {write.checkpoint_id for write in facts.writes} <= stored
     rows = await savers.rows("SELECT step FROM checkpoints WHERE session_n = ? ORDER BY checkpoint_id", session.n)
     assert [step for (step,) in rows] == [0, 1, 2]
 
@@ -88,13 +85,14 @@ async def test_after_one_refused_write_at_most_the_step_in_flight_runs(savers: S
     builder = StateGraph(Talk)
 
     async def taken_over(state: Talk) -> dict[str, Any]:
+        await binding.durable()  # as each of our nodes does before it acts
         step = transition_run("run_1", RunStatus.STOPPING, now_us=2, expected_epoch=1, raise_epoch=True)
         await savers.database.writer.commit(UnitOfWork(then=step))
         return {"messages": ["a"]}
 
     def later(name: str) -> Any:
         async def node(state: Talk) -> dict[str, Any]:
-            await binding.durable()  # as each of our nodes does before it acts
+            await binding.durable()
             seen.append(name)
             return {"messages": [name]}
 
@@ -122,6 +120,7 @@ async def test_an_owner_that_lost_the_run_cannot_even_store_its_input(savers: Sa
     await savers.database.writer.commit(UnitOfWork(then=step))
     with pytest.raises(StaleEpoch):
         await chain(savers, "a", "b").ainvoke({"messages": []}, config_of("s-1", binding=binding), durability="sync")
+        await binding.durable()
     assert await savers.rows("SELECT count(*) FROM checkpoints") == [(0,)]
 
 

@@ -12,7 +12,6 @@ from modular_agent.engine.store import (
     EffectState,
     Facts,
     InboxMessage,
-    LogItem,
     ModelCall,
     RunChange,
     RunKey,
@@ -95,6 +94,7 @@ class DatabaseRunStore:
             )
         if any(getattr(counters, name) for name in Counters.__slots__):
             unit.count(run.session, counters)
+        self._add_state(unit, run.session, facts)
         steps = _rare_steps(run, facts)
         if steps:
             unit.then = in_order(*steps)
@@ -133,38 +133,25 @@ class DatabaseRunStore:
     async def session(self, thread_id: str) -> SessionRef | None:
         return await self._sessions.ref(thread_id)
 
-    def put_checkpoint(
-        self, session: SessionRef, run: RunKey | None, row: CheckpointRow, items: Sequence[LogItem]
-    ) -> Awaitable[object]:
-        unit: UnitOfWork[Any] = UnitOfWork(fences=[Fence(run.run_id, run.epoch)] if run else [])
-        stored.put_checkpoint(
-            unit,
-            stored.CheckpointRow(
-                *(session.n, row.ns, row.checkpoint_id, row.parent_id, row.root_id, row.run_id, row.step),
-                *(row.source, self._clock.now_us(), None, row.type, row.checkpoint, row.metadata),
-            ),
-        )
-        for item in items:
-            unit.insert(tables.log_items, (session.n, *item), conflict=Conflict.REPLACE)
+    def put(self, session: SessionRef, facts: Facts) -> Awaitable[object]:
+        unit: UnitOfWork[Any] = UnitOfWork()
+        self._add_state(unit, session, facts)
         return self._writer.submit(unit)
 
-    def put_writes(
-        self,
-        session: SessionRef,
-        run: RunKey | None,
-        ns: str,
-        checkpoint_id: str,
-        rows: Sequence[WriteRow],
-        *,
-        replace: bool,
-        facts: Facts,
-    ) -> Awaitable[object]:
-        unit = self.unit(run, facts) if run else UnitOfWork[Any]()
-        conflict = Conflict.REPLACE if replace else Conflict.IGNORE
-        for row in rows:
-            values = (session.n, ns, checkpoint_id, *row)
-            unit.insert(tables.checkpoint_writes, values, conflict=conflict)
-        return self._writer.submit(unit)
+    def _add_state(self, unit: UnitOfWork[Any], session: SessionRef, facts: Facts) -> None:
+        for row, items in facts.checkpoints:
+            stored.put_checkpoint(
+                unit,
+                stored.CheckpointRow(
+                    *(session.n, row.ns, row.checkpoint_id, row.parent_id, row.root_id, row.run_id, row.step),
+                    *(row.source, self._clock.now_us(), None, row.type, row.checkpoint, row.metadata),
+                ),
+            )
+            for item in items:
+                unit.insert(tables.log_items, (session.n, *item), conflict=Conflict.REPLACE)
+        for ns, checkpoint_id, row, replace in facts.writes:
+            conflict = Conflict.REPLACE if replace else Conflict.IGNORE
+            unit.insert(tables.checkpoint_writes, (session.n, ns, checkpoint_id, *row), conflict=conflict)
 
     async def checkpoint(self, session: SessionRef, ns: str, checkpoint_id: str | None) -> StoredCheckpoint | None:
         found = await self._checkpoints.load(session, ns=ns, checkpoint_id=checkpoint_id)
