@@ -23,7 +23,7 @@ async def one_turn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, r
     writer.write(request)
     got = bytearray()
     while not got.endswith(LAST_CHUNK):
-        data = await asyncio.wait_for(reader.read(65536), 20)
+        data = await asyncio.wait_for(reader.read(65536), 60)
         if not data:
             raise Incomplete(bytes(got[-500:]).decode(errors="replace"))
         got += data

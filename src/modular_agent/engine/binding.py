@@ -35,6 +35,7 @@ class Binding:
     questions: set[str] = field(default_factory=set[str])
     asked: frozenset[str] = frozenset()
     fresh: bool = False  # nothing is stored for the session yet
+    newest: str | None = None  # the session's newest checkpoint at the start, if no task has written anything after it
     clears_pending: bool = False
     values: Mapping[str, Any] | None = None  # the state's channels at the newest checkpoint since the start
     foreign: dict[str, str] = field(default_factory=dict[str, str])  # tasks that run a user's graph, to their nodes

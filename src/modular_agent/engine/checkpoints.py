@@ -7,7 +7,7 @@ run failed, every later one of that run is refused. What a finished task wrote a
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
 from langchain_core.runnables import RunnableConfig
@@ -50,28 +50,33 @@ _BOOKKEEPING: Final = ("branch:", "join:")
 _DELTAS: Final = "counters_since_delta_snapshot"  # in metadata: the delta channels that their ancestors complete
 
 
+class _Held(NamedTuple):
+    row: CheckpointRow
+    logs: dict[tuple[Segment, ...], LogRef]  # the lists of its append logs
+
+
 class _StateCache:
-    """The lists of append logs of the newest checkpoints, by session; bounded."""
+    """The newest root checkpoints, by session; bounded."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._lists: OrderedDict[int, tuple[str, dict[tuple[Segment, ...], LogRef]]] = OrderedDict()
+        self._held: OrderedDict[int, _Held] = OrderedDict()
 
-    def put(self, n: int, checkpoint_id: str, logs: dict[tuple[Segment, ...], LogRef]) -> None:
-        self._lists[n] = (checkpoint_id, logs)
-        self._lists.move_to_end(n)
-        if len(self._lists) > self._size:
-            self._lists.popitem(last=False)
+    def put(self, n: int, held: _Held) -> None:
+        self._held[n] = held
+        self._held.move_to_end(n)
+        if len(self._held) > self._size:
+            self._held.popitem(last=False)
 
-    def get(self, n: int, checkpoint_id: str) -> dict[tuple[Segment, ...], LogRef]:
-        held = self._lists.get(n)
-        return held[1] if held is not None and held[0] == checkpoint_id else {}
+    def get(self, n: int, checkpoint_id: str | None) -> _Held | None:
+        held = self._held.get(n)
+        return held if held is not None and held.row.checkpoint_id == checkpoint_id else None
 
     def holds(self, n: int) -> bool:
-        return n in self._lists
+        return n in self._held
 
     def drop(self, n: int) -> None:
-        self._lists.pop(n, None)
+        self._held.pop(n, None)
 
 
 class Saver(BaseCheckpointSaver[int]):
@@ -115,7 +120,7 @@ class Saver(BaseCheckpointSaver[int]):
             if ns and row.step > 0:  # our own nodes wait before they act (`durable`); a user's graph does not
                 await binding.durable()
         if not ns:
-            self._cache.put(session.n, checkpoint["id"], logs)
+            self._cache.put(session.n, _Held(row, logs))
             if binding is not None:
                 binding.values = checkpoint["channel_values"]
         return _place(configurable["thread_id"], ns, row.checkpoint_id)
@@ -180,6 +185,8 @@ class Saver(BaseCheckpointSaver[int]):
         if binding is not None:
             if binding.fresh:
                 return None
+            if not ns and wanted is None and (held := self._cache.get(binding.run.session.n, binding.newest)):
+                return await self._tuple(binding.run.session, configurable["thread_id"], StoredCheckpoint(held.row, ()))
             await binding.durable()  # what this run wrote is to be found
         session = binding.run.session if binding else await self._store.session(configurable["thread_id"])
         if session is None:
@@ -236,7 +243,8 @@ class Saver(BaseCheckpointSaver[int]):
     async def _join_logs(self, session: SessionRef, row: CheckpointRow, checkpoint: Checkpoint) -> None:
         """Puts the lists back where the stored checkpoint has references to segments."""
         values = checkpoint["channel_values"]
-        cached = self._cache.get(session.n, row.checkpoint_id)
+        held_state = self._cache.get(session.n, row.checkpoint_id)
+        cached = held_state.logs if held_state is not None else {}
         for channel, value in values.items():
             segments = log_segments(value)
             if segments is None:

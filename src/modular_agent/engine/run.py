@@ -47,7 +47,7 @@ class Ticket:
     """What to execute.
 
     `input` is what the graph starts with; None goes on from the newest checkpoint. `fresh` says that the session has
-    no state yet. `answers` are those of the run's questions by graph id, `asked` the ids of all that were asked so far,
+    no state yet, `newest` which checkpoint is its whole state, if one is. `answers` are those of the run's questions by graph id, `asked` the ids of all that were asked so far,
     `update` an edit of the state. `limits` are
     those of the session and the request, the last one winning. `started_at` in µs, `active_us` of executions before.
     """
@@ -56,6 +56,7 @@ class Ticket:
     workflow: Workflow
     input: Mapping[str, Any] | None
     fresh: bool = False
+    newest: str | None = None
     answers: Mapping[str, Any] = field(default_factory=dict[str, Any])
     asked: frozenset[str] = frozenset()
     update: Mapping[str, Any] | None = None
@@ -97,6 +98,7 @@ class Run:
                 ticket.key,
                 services.store.commit,
                 fresh=ticket.fresh,
+                newest=ticket.newest,
                 asked=ticket.asked,
                 clears_pending=ticket.update is not None,
             ),

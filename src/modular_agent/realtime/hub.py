@@ -140,12 +140,13 @@ class Hub:
         after_seq: int | None,
         types: Collection[str] | None = None,
         generation: int | None = None,
+        head: Head | None = None,
         on_wake: Callable[[], None] | None = None,
     ) -> SessionSubscription:
         """A reader of a session from `after_seq` on (None: from now on; 0: everything).
 
         `types` are envelope types, None for all. `generation` is that of the log in which the cursor was made, if
-        known. Close it, or use it with `async with`. Raises `ServerStopping`.
+        known. `head` is where the log stood a moment ago, for who has just read it: it is not asked again. Close it, or use it with `async with`. Raises `ServerStopping`.
         """
         if self._closed:
             raise ServerStopping
@@ -156,6 +157,7 @@ class Hub:
             topic,
             after_seq=after_seq,
             generation=generation,
+            head=head,
             types=types,
             log=self,
             clock=self._clock,

@@ -117,6 +117,7 @@ class SessionSubscription(Subscription):
         *,
         after_seq: int | None,
         generation: int | None,
+        head: Head | None = None,
         types: Collection[str] | None,
         log: LogAccess,
         clock: Clock,
@@ -130,6 +131,7 @@ class SessionSubscription(Subscription):
         self._topic = topic
         self._from_now = after_seq is None
         self._generation = generation
+        self._known_head = head
         self._log = log
         self._clock = clock
         self._log_timeout = log_timeout
@@ -145,7 +147,7 @@ class SessionSubscription(Subscription):
         Raises what `LogReader.head` raises for an unknown session, and `LogUnavailable`. `read` calls it if need be.
         """
         if self._head is None:
-            head = await self._log.head(self.session)
+            head = self._known_head or await self._log.head(self.session)
             head = Head(max(head.last_seq, self._topic.known), head.generation)
             self._head = head
             if self._from_now:

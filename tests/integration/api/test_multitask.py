@@ -19,7 +19,7 @@ edges: [{from: START, to: review}, {from: review, to: END}]
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[LiveServer]:
     server = LiveServer(tmp_path, MAX_PARALLEL_RUNS="2")
-    write_steps(server, delay="60ms")
+    write_steps(server, delay="120ms")
     server.workflow(ASK, name="ask")
     async with server:
         yield server
@@ -176,7 +176,7 @@ async def test_a_full_queue_refuses(server: LiveServer) -> None:
 
 async def test_an_interrupting_input_stops_the_first_and_keeps_its_state(server: LiveServer) -> None:
     session_id, first = await begun(server)
-    await asyncio.sleep(0.09)
+    await asyncio.sleep(0.18)
     status, run = await send(server, session_id, "second", "interrupt", mode="wait")
     assert (status, run["status"]) == (200, "completed")
     assert await runs(server, session_id) == [(first, "stopped"), (run["run_id"], "completed")]
@@ -225,7 +225,7 @@ async def test_a_rollback_drops_what_the_first_run_did_to_the_state(server: Live
     await server.run(session_id, "kept")
     before = await messages(server, session_id)
     first = await server.run(session_id, "dropped", mode="background")
-    await asyncio.sleep(0.09)
+    await asyncio.sleep(0.18)
     status, run = await send(server, session_id, "instead", "rollback", mode="wait")
     assert (status, run["status"]) == (200, "completed")
     after = await messages(server, session_id)
@@ -241,7 +241,7 @@ async def test_a_rollback_drops_what_the_first_run_did_to_the_state(server: Live
 async def test_a_first_run_that_is_rolled_back_leaves_nothing(server: LiveServer) -> None:
     session_id = await server.session("workflows/steps.yaml", initial_state={"note": "initial"})
     await server.run(session_id, "dropped", mode="background")
-    await asyncio.sleep(0.09)
+    await asyncio.sleep(0.18)
     _, run = await send(server, session_id, "instead", "rollback", mode="wait")
     assert run["status"] == "completed"
     assert await users(server, session_id) == ["instead"]

@@ -12,6 +12,7 @@ from modular_agent.api.requests import JsonRoute
 from modular_agent.api.responses import JsonResponse
 from modular_agent.api.routers.sessions import fingerprint
 from modular_agent.api.schemas.runs import AnswerInterrupt, InterruptList, RunAnswer, RunList, StartRun
+from modular_agent.domain.history.tail import log_head
 from modular_agent.domain.runs import (
     AnswerInvalid,
     InterruptClosed,
@@ -74,7 +75,8 @@ async def event_stream(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The session's events after `after_seq`; with `run_id` only that run's, to its end."""
-    subscription = runtime.hub.subscribe(session.ref, after_seq=after_seq, generation=generation)
+    head = log_head(session.last_seq, session.generation)
+    subscription = runtime.hub.subscribe(session.ref, after_seq=after_seq, generation=generation, head=head)
     await subscription.start()
     body = stream(subscription, clock=runtime.clock, run_id=run_id)
     return StreamingResponse(body, headers={**HEADERS, **(headers or {})})

@@ -7,7 +7,12 @@ from modular_agent.realtime.ports import Head
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import SessionUnknown
 
-__all__ = ["LogTail"]
+__all__ = ["LogTail", "log_head"]
+
+
+def log_head(last_seq: int, generation: int) -> Head:
+    """The end of a log by its session's row; the hub counts generations from 0."""
+    return Head(last_seq=last_seq, generation=generation - 1)
 
 
 class LogTail:
@@ -26,8 +31,7 @@ class LogTail:
         )
         if not rows:
             raise SessionUnknown(session_id=session.session_id)
-        last_seq, generation = rows[0]
-        return Head(last_seq=last_seq, generation=generation - 1)  # the hub counts from 0
+        return log_head(*rows[0])
 
     async def tenant_of(self, session: SessionRef) -> str | None:
         rows = await self._readers.query("SELECT tenant FROM sessions WHERE n = ? AND deleted_at IS NULL", (session.n,))

@@ -23,7 +23,7 @@ from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus, SessionSta
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, RunUnknown
 from modular_agent.storage.records import RecordFilter
-from modular_agent.storage.repositories.checkpoints import CheckpointRepository
+from modular_agent.storage.repositories.checkpoints import CheckpointRepository, settled_checkpoint
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
 from modular_agent.storage.repositories.interrupts import InterruptRepository
 from modular_agent.storage.repositories.runs import (
@@ -111,7 +111,7 @@ class RunsService:
         key = RunKey(session.ref, run_id or new_id("run"), 1)
         admission = self._supervisor.admit()
         try:
-            started_at = await self._store_run(key, admission, given, request, inbox_ids=inbox_ids)
+            started_at, newest = await self._store_run(key, admission, given, request, inbox_ids=inbox_ids)
         except RequestRepeated as repeated:
             self._supervisor.release(admission)
             return repeated.subject
@@ -123,6 +123,7 @@ class RunsService:
             workflow=workflow,
             input=workflow.graph_input(given),
             fresh=fresh,
+            newest=newest,
             overrides=session.agent_config,
             limits=self._limits(workflow, session.agent_config, request.limits),
             started_at=started_at,
@@ -187,7 +188,8 @@ class RunsService:
         request: StartRequest,
         *,
         inbox_ids: Sequence[str],
-    ) -> int:
+    ) -> tuple[int, str | None]:
+        """Makes the run durable; when (µs), and the checkpoint that is the session's whole state, if one is."""
         now = self._clock.now_us()
         status = admission.value
         new = NewRun(
@@ -207,13 +209,12 @@ class RunsService:
                     now_us=now,
                 ),
             )
-        unit: UnitOfWork[Any] = UnitOfWork()
+        unit: UnitOfWork[str | None] = UnitOfWork(then=settled_checkpoint(key.session))
         records = [_run_record(key, status), *_new_messages(key, given)]
         self._store.add_facts(unit, key, Facts(records=records))
         unit.first = in_order(*steps)
         unit.touches = ("sessions", key.session.n)
-        await self._writer.commit(unit)
-        return now
+        return now, (await self._writer.commit(unit)).result
 
     # -- going on ----------------------------------------------------------------------------------------------
 

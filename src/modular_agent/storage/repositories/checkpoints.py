@@ -28,6 +28,7 @@ __all__ = [
     "put_log_items",
     "put_writes",
     "save_checkpoint",
+    "settled_checkpoint",
 ]
 
 _COLUMNS: Final = column_list(checkpoints)
@@ -158,6 +159,22 @@ def save_checkpoint(
             (name, session.n, checkpoint_id),
         ).fetchall()
         return rows[0][0] if rows else None
+
+    return step
+
+
+def settled_checkpoint(session: SessionRef) -> Callable[[sqlite3.Connection], str | None]:
+    """The step that answers the root graph's newest checkpoint; None when tasks have written something after it."""
+
+    def step(connection: sqlite3.Connection) -> str | None:
+        (newest,) = connection.execute(
+            "SELECT max(checkpoint_id) FROM checkpoints WHERE session_n = ? AND ns = ''", (session.n,)
+        ).fetchone()
+        written = connection.execute(
+            "SELECT 1 FROM checkpoint_writes WHERE session_n = ? AND ns = '' AND checkpoint_id = ? LIMIT 1",
+            (session.n, newest),
+        ).fetchone()
+        return None if written is not None else newest
 
     return step
 
