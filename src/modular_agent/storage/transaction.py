@@ -9,7 +9,7 @@ done again with a savepoint per unit, so that only the guilty one is refused.
 import contextlib
 import itertools
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -135,19 +135,16 @@ class GroupTransaction:
         self._created.clear()
         self._rollups.clear()
         self._now = self._clock.now_us()
-        outcomes: list[Outcome] = []
-        for special, run in itertools.groupby(group, key=lambda entry: isolated or entry.special):
-            if special:
-                for entry in run:
-                    self._flush_sessions()  # `first` and `then` see every earlier unit, the totals included
-                    outcomes.append(self._run_alone(entry))
-            else:
-                outcomes.extend(self._run_merged(list(run)))
+        outcomes: dict[int, Outcome] = {}
+        for wave in [[each] for each in enumerate(group)] if isolated else _waves(group):
+            units = [entry for _, entry in wave]
+            made = self._run_merged(units) if not isolated and not units[0].special else self._run_special(units)
+            outcomes.update(zip((index for index, _ in wave), made, strict=True))
         self._flush_sessions()
         for table, sums in self._rollups.rows():
             self._execute(table, Conflict.ADD, sums)
         self._connection.execute("COMMIT")
-        return outcomes
+        return [outcomes[index] for index in range(len(group))]
 
     def _abandon(self, group: Sequence[PreparedUnit]) -> None:
         if self._connection.in_transaction:  # a full disk or an I/O error has rolled back already
@@ -171,6 +168,41 @@ class GroupTransaction:
             self._count_facts(entry)
         results = iter(committed)
         return [refused[i] if i in refused else Committed(next(results), None) for i in range(len(units))]
+
+    def _run_special(self, units: list[PreparedUnit]) -> list[Outcome]:
+        """Several special units, each about another session: their `first`s, what they write, their `then`s."""
+        self._flush_sessions()  # `first` and `then` see every earlier unit, the totals included
+        if len(units) == 1:
+            return [self._run_alone(units[0])]
+        refused = {i: error for i, entry in enumerate(units) if (error := self._first_refuses(entry.unit))}
+        written = iter(self._run_merged([entry for i, entry in enumerate(units) if i not in refused]))
+        self._flush_sessions()
+        outcomes: list[Outcome] = []
+        for i, entry in enumerate(units):
+            outcome = refused[i] if i in refused else next(written)
+            if i not in refused and not isinstance(outcome, Committed):
+                raise outcome  # after its `first`: unit by unit, that is undone too
+            if isinstance(outcome, Committed) and entry.unit.then is not None:
+                outcome = Committed(outcome.records, entry.unit.then(self._connection))
+            self._cursors.drop(entry.unit.forgets)
+            outcomes.append(outcome)
+        return outcomes
+
+    def _first_refuses(self, unit: UnitOfWork[Any]) -> Exception | None:
+        """Runs a unit's `first`; the error that it was refused with and undone."""
+        if unit.first is None:
+            return None
+        self._connection.execute("SAVEPOINT first")
+        try:
+            unit.first(self._connection)
+        except Exception as error:  # whatever a unit's own code raises is that unit's answer
+            if not self._connection.in_transaction:
+                raise
+            self._connection.execute("ROLLBACK TO first")
+            self._connection.execute("RELEASE first")
+            return _as_answer(error)
+        self._connection.execute("RELEASE first")
+        return None
 
     def _run_alone(self, entry: PreparedUnit) -> Outcome:
         connection, unit = self._connection, entry.unit
@@ -374,6 +406,28 @@ class GroupTransaction:
             parameters += (n, change.seq, change.ts, max(self._now, change.ts))
             parameters += [getattr(change.counters, name) for name in COUNTERS]
         self._connection.execute(text, parameters)
+
+
+_Wave: TypeAlias = "list[tuple[int, PreparedUnit]]"  # with their places in the group
+
+
+def _waves(group: Sequence[PreparedUnit]) -> Iterator[_Wave]:
+    """The group in as few waves as its order allows: special units of different sessions, or others.
+
+    A session's units keep their order, and so does whatever is not about one session alone.
+    """
+    merged: _Wave = []
+    special: dict[int | None, tuple[int, PreparedUnit]] = {}  # by session
+    for index, entry in enumerate(group):
+        session = entry.unit.alone
+        if session is None or session in special or None in special:
+            yield from filter(None, (merged, [*special.values()]))
+            merged, special = [], {}
+        if entry.special:
+            special[session] = (index, entry)
+        else:
+            merged.append((index, entry))
+    yield from filter(None, (merged, [*special.values()]))
 
 
 def _session_update() -> tuple[str, str]:

@@ -75,7 +75,8 @@ class UnitOfWork(Generic[T]):
 
     The records and counters of a session (one) that `first` creates name it as `SessionRef(UNNUMBERED, session_id)`;
     they come back with its number. `forgets` lists sessions (n) whose place in the log `then` has changed by hand:
-    the writer reads it again. `touches` are the tables, and the sessions (n) in them, that `first` and `then` change
+    the writer reads it again. `alone` names the one session that all of the unit is about: units of different sessions
+    may change places within a transaction, so that those without `first` and `then` are written together. `touches` are the tables, and the sessions (n) in them, that `first` and `then` change
     besides: what the cache forgets. None stands for everything, which is always right and never cheap.
     """
 
@@ -87,6 +88,7 @@ class UnitOfWork(Generic[T]):
     first: Callable[[sqlite3.Connection], object] | None = None
     then: Callable[[sqlite3.Connection], T] | None = None
     forgets: set[int] = field(default_factory=set[int])
+    alone: int | None = None
     touches: Collection[Tag] | None = None
 
     def changed(self) -> set[Tag] | None:

@@ -65,7 +65,8 @@ class Retention:
     async def _prune(self, session: SessionRef) -> None:
         if await self._runs.rows.active(session) is not None:
             return  # its end will bring it back
+        step = prune_checkpoints(session, keep=self._keep)
         try:
-            await self._writer.commit(UnitOfWork(then=prune_checkpoints(session, keep=self._keep), touches=()))
+            await self._writer.commit(UnitOfWork(then=step, alone=session.n, touches=()))
         except AgentError as error:
             _log.warning("pruning_refused", session_id=session.session_id, code=error.code)

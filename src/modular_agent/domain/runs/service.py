@@ -209,7 +209,7 @@ class RunsService:
                     now_us=now,
                 ),
             )
-        unit: UnitOfWork[str | None] = UnitOfWork(then=settled_checkpoint(key.session))
+        unit: UnitOfWork[str | None] = UnitOfWork(then=settled_checkpoint(key.session), alone=key.session.n)
         records = [_run_record(key, status), *_new_messages(key, given)]
         self._store.add_facts(unit, key, Facts(records=records))
         unit.first = in_order(*steps)

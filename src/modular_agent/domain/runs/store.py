@@ -54,7 +54,7 @@ class DatabaseRunStore:
 
     def unit(self, run: RunKey, facts: Facts) -> UnitOfWork[Any]:
         """The unit of work that makes facts of a run durable, fenced by its epoch."""
-        unit: UnitOfWork[Any] = UnitOfWork(fences=[Fence(run.run_id, run.epoch)])
+        unit: UnitOfWork[Any] = UnitOfWork(fences=[Fence(run.run_id, run.epoch)], alone=run.session.n)
         self.add_facts(unit, run, facts)
         return unit
 
@@ -104,7 +104,7 @@ class DatabaseRunStore:
         return self._writer.submit(self.unit(run, facts))
 
     def change(self, run: RunKey, change: RunChange, facts: Facts) -> Awaitable[bool]:
-        unit: UnitOfWork[Any] = UnitOfWork()
+        unit: UnitOfWork[Any] = UnitOfWork(alone=run.session.n)
         self.add_facts(unit, run, facts)
         step = run_rows.transition_run(
             run.run_id,
@@ -134,7 +134,7 @@ class DatabaseRunStore:
         return await self._sessions.ref(thread_id)
 
     def put(self, session: SessionRef, facts: Facts) -> Awaitable[object]:
-        unit: UnitOfWork[Any] = UnitOfWork()
+        unit: UnitOfWork[Any] = UnitOfWork(alone=session.n)
         self._add_state(unit, session, facts)
         return self._writer.submit(unit)
 
