@@ -57,8 +57,8 @@ SessionId = Annotated[
 ]
 
 
-async def _session(session_id: SessionId, runtime: RuntimeDep) -> Session:
-    return await runtime.sessions.get(session_id)
+async def _session(session_id: SessionId, connection: HTTPConnection) -> Session:
+    return await runtime_of(connection).sessions.get(session_id)
 
 
 async def _workflows(runtime: RuntimeDep) -> WorkflowsService:

@@ -89,7 +89,7 @@ class Binding:
         await self.settled()
 
     async def settled(self) -> None:
-        """Waits until everything handed over so far is committed, not for what is gathered; raises the first failure."""
+        """Waits until everything handed over is committed, not for what is gathered; raises the first failure."""
         if self.last is not None and not self.last.done():
             await asyncio.wait({self.last})  # in order: the last one stands for all
         self.check()

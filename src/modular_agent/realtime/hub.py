@@ -146,7 +146,8 @@ class Hub:
         """A reader of a session from `after_seq` on (None: from now on; 0: everything).
 
         `types` are envelope types, None for all. `generation` is that of the log in which the cursor was made, if
-        known. `head` is where the log stood a moment ago, for who has just read it: it is not asked again. Close it, or use it with `async with`. Raises `ServerStopping`.
+        known. `head` is where the log stood a moment ago, from who has just read it: it is not asked again. Close the
+        subscription, or use it with `async with`. Raises `ServerStopping`.
         """
         if self._closed:
             raise ServerStopping

@@ -29,7 +29,7 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 ID: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?")
 BEAT: Final = b": heartbeat\n\n"
-GATHER: Final = 0.005  # seconds between two chunks of a stream, but for its end: each is a trip through the server
+GATHER: Final = 0.02  # seconds between two chunks of a stream, but for its end: each is a trip through the server
 GATHERED: Final = 256  # events of a chunk
 FINAL_STATUSES: Final = ENDED_RUN_STATUSES | {RunStatus.PAUSED}
 
@@ -81,21 +81,22 @@ async def stream(
     """
     generation = await _start(subscription)
     try:
-        yield b"retry: %d\n\n" % round(retry * 1000)
+        chunk = b"retry: %d\n\n" % round(retry * 1000)
         batches = _Batches(subscription, run_id, gather)
-        while subscription.ending is None:
-            try:
-                wanted, status = await batches.next(heartbeat)
+        while chunk or subscription.ending is None:
+            try:  # the first chunk goes with what is there already, and waits for nothing
+                wanted, status = await batches.next(0.0 if chunk else heartbeat)
             except AgentError as error:
-                yield _failure(error, subscription.session.session_id, now_us=clock.now_us())
+                yield chunk + _failure(error, subscription.session.session_id, now_us=clock.now_us())
                 return
-            if batches.silent and subscription.ending is None:
-                yield BEAT
-            chunk = b"".join([frame(event, generation=generation) for event in wanted])
+            if not chunk and batches.silent and subscription.ending is None:
+                chunk = BEAT
+            chunk += b"".join([frame(event, generation=generation) for event in wanted])
             if run_id is not None and status is not None:
                 chunk += _end(subscription.session.session_id, run_id, status, now_us=clock.now_us())
             if chunk:
                 yield chunk
+            chunk = b""
             if status is not None:
                 return
     finally:
@@ -135,7 +136,8 @@ class _Batches:
             except AgentError:  # the next call says so, after what has been gathered
                 break
             wanted += more
-        self._not_before = self._loop.time() + self._gather
+        if wanted:
+            self._not_before = self._loop.time() + self._gather
         return wanted, status
 
     def _wanted(self, batch: list[Event]) -> tuple[list[Event], str | None]:

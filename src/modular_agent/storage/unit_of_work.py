@@ -76,8 +76,9 @@ class UnitOfWork(Generic[T]):
     The records and counters of a session (one) that `first` creates name it as `SessionRef(UNNUMBERED, session_id)`;
     they come back with its number. `forgets` lists sessions (n) whose place in the log `then` has changed by hand:
     the writer reads it again. `alone` names the one session that all of the unit is about: units of different sessions
-    may change places within a transaction, so that those without `first` and `then` are written together. `touches` are the tables, and the sessions (n) in them, that `first` and `then` change
-    besides: what the cache forgets. None stands for everything, which is always right and never cheap.
+    may change places within a transaction, so that more of them are written together. `touches` are the tables, and the
+    sessions (n) in them, that `first` and `then` change besides: what the cache forgets. None stands for everything,
+    which is always right and never cheap.
     """
 
     fences: list[Fence] = field(default_factory=list[Fence])

@@ -36,8 +36,9 @@ async def test_a_stream_replays_then_goes_on_live_with_several_events_in_a_chunk
     session = log.session()
     hub.publish(log.append_many(session, 10))
     stream = sse.stream(hub.subscribe(session, after_seq=4), clock=CLOCK)
-    assert await anext(stream) == b"retry: 2000\n\n"
-    assert [frame["id"] for frame in fields(await anext(stream))] == ["5", "6", "7", "8", "9", "10"]
+    first = await anext(stream)
+    assert first.startswith(b"retry: 2000\n\n")
+    assert [frame["id"] for frame in fields(first) if "id" in frame] == ["5", "6", "7", "8", "9", "10"]
     hub.publish(log.append_many(session, 1))
     hub.delta(delta(session, "Hi", 0))
     frames = fields(await anext(stream))
@@ -112,8 +113,7 @@ async def test_a_browser_with_a_stale_cursor_is_reset_and_comes_back_from_the_st
     assert [(frame["event"], frame["id"]) for frame in frames] == [("log_reset", "0.1")]
     cursor = sse.parse_last_event_id(frames[0]["id"])
     stream = sse.stream(hub.subscribe(session, after_seq=cursor.after_seq, generation=cursor.generation), clock=CLOCK)
-    await anext(stream)
-    assert [frame["id"] for frame in fields(await anext(stream))] == ["1.1", "2.1", "3.1"]
+    assert [frame["id"] for frame in fields(await anext(stream)) if "id" in frame] == ["1.1", "2.1", "3.1"]
     await stream.aclose()
 
 
@@ -138,10 +138,9 @@ async def test_a_log_that_does_not_answer_ends_the_stream_with_an_error(log: Mem
     session = log.session()
     log.append_many(session, 3)
     async with Hub(log, tenants=log, clock=CLOCK, limits=HubLimits(log_timeout=0.02)) as hub:
-        stream = sse.stream(hub.subscribe(session, after_seq=0), clock=CLOCK)
-        await anext(stream)
+        stream = sse.stream(hub.subscribe(session, after_seq=0, head=Head(3, 0)), clock=CLOCK)
         log.gate.clear()
-        [frame] = fields(b"".join([chunk async for chunk in stream]))
+        [*_, frame] = fields(b"".join([chunk async for chunk in stream]))
     assert frame["event"] == "error"
     assert orjson.loads(frame["data"])["data"]["code"] == "log_unavailable"
 
