@@ -47,11 +47,15 @@ class Binding:
         return self.pending.setdefault(task_id, Facts())
 
     def gather(self, facts: Facts) -> None:
-        """Takes facts to be logged soon, in the order in which they are given."""
+        """Takes facts to be written soon, in the order in which they are given."""
+        self.gathering().extend(facts)
+
+    def gathering(self) -> Facts:
+        """Where facts are to be put that are to be written soon."""
         self.check()
-        self.gathered.extend(facts)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER, self.flush)
+        return self.gathered
 
     def take(self) -> Facts:
         """What was gathered, for the write that is about to be made."""

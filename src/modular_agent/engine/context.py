@@ -15,7 +15,7 @@ from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.live import LiveNodes
 from modular_agent.engine.progress import Progress
 from modular_agent.engine.providers.pricing import PriceBook
-from modular_agent.engine.store import EffectIntent, Facts, ModelCall, RunKey, RunStore
+from modular_agent.engine.store import EffectIntent, ModelCall, RunKey, RunStore
 from modular_agent.events import Delta, Record, RecordType
 from modular_agent.kit.clock import Clock
 
@@ -68,7 +68,10 @@ class RunContext:
 
     def emit(self, *records: Record, calls: Sequence[ModelCall] = (), intents: Sequence[EffectIntent] = ()) -> None:
         """Logs facts soon, without waiting: they happened, whatever becomes of the step."""
-        self.binding.gather(Facts(records=list(records), calls=list(calls), intents=list(intents)))
+        facts = self.binding.gathering()
+        facts.records += records
+        facts.calls += calls
+        facts.intents += intents
 
     def record(self, record_type: RecordType, node: str | None, /, **fields: Any) -> Record:
         """A record of this run; the fields are JSON."""

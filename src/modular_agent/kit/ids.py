@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import threading
 from typing import Final
 
 from modular_agent.kit.clock import utc_datetime
@@ -17,7 +16,8 @@ class _Randomness:
     than all the rest of making them. A child process starts with none of its parent's.
     """
 
-    SIZE: Final = 4_000  # bytes, a multiple of what an id takes
+    SIZE: Final = 10  # bytes of an id
+    STOCK: Final = 400  # ids
 
     def __init__(self) -> None:
         self._renew()
@@ -25,18 +25,16 @@ class _Randomness:
             os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()
-        self._hex = ""
-        self._at = 0
+        digits, size = os.urandom(self.SIZE * self.STOCK).hex(), 2 * self.SIZE
+        self._stock = iter([digits[at : at + size] for at in range(0, len(digits), size)])
 
-    def take(self, size: int) -> str:
-        """`size` bytes as hexadecimal digits, each byte handed out once."""
-        digits = 2 * size
-        with self._lock:
-            if self._at + digits > len(self._hex):
-                self._hex, self._at = os.urandom(self.SIZE).hex(), 0
-            self._at += digits
-            return self._hex[self._at - digits : self._at]
+    def take(self) -> str:
+        """80 bits as hexadecimal digits, each handed out once."""
+        while True:
+            try:
+                return next(self._stock)  # one step of the interpreter: two threads never get the same
+            except StopIteration:
+                self._renew()
 
 
 _RANDOMNESS: Final = _Randomness()
@@ -44,7 +42,7 @@ _RANDOMNESS: Final = _Randomness()
 
 def new_id(kind: str) -> str:
     """A new identifier such as `run_1f73e8c09ab45d1e22f0`: its kind and 80 random bits."""
-    return f"{kind}_{_RANDOMNESS.take(10)}"
+    return f"{kind}_{_RANDOMNESS.take()}"
 
 
 def session_id(name: str, now_us: int) -> str:

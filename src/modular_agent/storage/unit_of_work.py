@@ -113,7 +113,9 @@ class UnitOfWork(Generic[T]):
         self.records.append(SessionRecord(session, record))
 
     def count(self, session: SessionRef, counters: Counters) -> None:
-        self.counters.setdefault(session.n, Counters()).add(counters)
+        known = self.counters.setdefault(session.n, counters)
+        if known is not counters:
+            known.add(counters)
 
 
 @dataclass(frozen=True, slots=True)

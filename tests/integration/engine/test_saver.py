@@ -118,9 +118,13 @@ async def test_an_owner_that_lost_the_run_cannot_even_store_its_input(savers: Sa
     binding = await savers.start(session)
     step = transition_run("run_1", RunStatus.STOPPING, now_us=2, expected_epoch=1, raise_epoch=True)
     await savers.database.writer.commit(UnitOfWork(then=step))
-    await chain(savers, "a", "b").ainvoke({"messages": []}, config_of("s-1", binding=binding), durability="sync")
-    with pytest.raises(StaleEpoch):
+
+    async def run() -> None:
+        await chain(savers, "a", "b").ainvoke({"messages": []}, config_of("s-1", binding=binding), durability="sync")
         await binding.durable()
+
+    with pytest.raises(StaleEpoch):
+        await run()
     assert await savers.rows("SELECT count(*) FROM checkpoints") == [(0,)]
 
 

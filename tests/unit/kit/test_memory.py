@@ -15,7 +15,7 @@ kept = [Ring() for _ in range(1_000)]
 has_started()
 assert gc.get_freeze_count() > 1_000
 gone = weakref.ref(Ring())
-for _ in range(20_000):
+for _ in range(100_000):
     kept.append([])
 assert gone() is None
 print("ok")

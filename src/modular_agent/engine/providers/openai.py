@@ -3,7 +3,7 @@
 The format: https://platform.openai.com/docs/api-reference/chat. Where servers differ is data (`Dialect`), not code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
@@ -16,6 +16,7 @@ from modular_agent.engine.providers.errors import ProviderError, ProviderErrorKi
 from modular_agent.engine.providers.json_schemas import drop_keywords, is_closed
 from modular_agent.engine.providers.openai_stream import OpenAIAnswer
 from modular_agent.engine.providers.port import ChatRequest, Completion, DeltaSink, Message, ToolSchema
+from modular_agent.engine.providers.wire_memo import WireMemo
 from modular_agent.kit.clock import Clock, SystemClock
 
 __all__ = ["DEFAULT_BASE_URL", "Dialect", "OpenAIModel", "dialect_of"]
@@ -96,6 +97,7 @@ class OpenAIModel:
         self._dialect = dialect or dialect_of(base_url)
         self._served_by = served_by or ("" if base_url == DEFAULT_BASE_URL else base_url)
         self._asks_usage = self._dialect.asks_usage
+        self._memo = WireMemo()
         self._endpoint = Endpoint(
             session,
             url=base_url.rstrip("/") + "/chat/completions",
@@ -144,7 +146,7 @@ class OpenAIModel:
         body: dict[str, Any] = {"model": self._model, "stream": True}
         if self._asks_usage:
             body["stream_options"] = {"include_usage": True}
-        messages = [_wire_message(message, dialect) for message in request.messages]
+        messages: list[Any] = [self._wire(message) for message in request.messages]
         if request.tools:
             body["tools"] = [_wire_tool(tool, dialect) for tool in request.tools]
         for key, value in {**self._parameters, **request.parameters}.items():
@@ -155,12 +157,23 @@ class OpenAIModel:
             elif key == "tool_choice":
                 body[key] = _wire_tool_choice(value)
             elif key == "response_schema":
-                _ask_for_schema(body, messages, schema=value, dialect=dialect)
+                _ask_for_schema(body, request.messages, messages, schema=value, dialect=dialect)
             else:
                 body[key] = value
         body["messages"] = messages
+        return self._dumps(body)
+
+    def _wire(self, message: Message) -> Any:
+        if message["role"] == "system":  # made anew for every call
+            return _wire_message(message, self._dialect)
+        return self._memo.fragment(message, self._encoded)
+
+    def _encoded(self, message: Message) -> bytes:
+        return self._dumps(_wire_message(message, self._dialect))
+
+    def _dumps(self, value: Any) -> bytes:  # any JSON value
         try:
-            return orjson.dumps(body)
+            return orjson.dumps(value)
         except orjson.JSONEncodeError as error:
             raise self._endpoint.error(ProviderErrorKind.BAD_REQUEST, f"the request is not JSON: {error}") from error
 
@@ -207,8 +220,9 @@ def _wire_tool_choice(choice: Any) -> Any:  # a word, a tool's name, or the wire
 
 
 def _ask_for_schema(
-    body: dict[str, Any], messages: list[dict[str, Any]], *, schema: Mapping[str, Any], dialect: Dialect
+    body: dict[str, Any], asked: Sequence[Message], wire: list[Any], *, schema: Mapping[str, Any], dialect: Dialect
 ) -> None:
+    """Asks for an answer that fits `schema`; `wire` are the messages `asked`, encoded."""
     if dialect.schema_mode == "json_schema":
         wanted = drop_keywords(schema, keywords=dialect.dropped_keywords) if dialect.dropped_keywords else dict(schema)
         body["response_format"] = {
@@ -218,5 +232,5 @@ def _ask_for_schema(
         return
     body["response_format"] = {"type": "json_object"}
     text = "Answer with one JSON object that fits this JSON Schema:\n" + orjson.dumps(dict(schema)).decode()
-    position = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
-    messages.insert(position, {"role": "system", "content": text})
+    position = next((i for i, message in enumerate(asked) if message["role"] != "system"), len(asked))
+    wire.insert(position, {"role": "system", "content": text})
