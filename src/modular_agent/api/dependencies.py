@@ -1,6 +1,6 @@
 """What routes get: the parts of the running process, the session in the path, and who asks."""
 
-from typing import Annotated, cast
+from typing import Annotated, Final, cast
 
 from fastapi import Depends, Header, Path
 from starlette.requests import HTTPConnection
@@ -11,6 +11,7 @@ from modular_agent.domain.workflows.service import WorkflowsService
 from modular_agent.runtime import Runtime
 
 __all__ = [
+    "MAX_ID_LENGTH",
     "CallerDep",
     "HistoryDep",
     "IdempotencyKey",
@@ -41,6 +42,8 @@ async def _caller(connection: HTTPConnection) -> str:
     return caller_of(connection)
 
 
+MAX_ID_LENGTH: Final = 200  # characters
+
 RuntimeDep = Annotated[Runtime, Depends(_runtime)]
 CallerDep = Annotated[str, Depends(_caller)]
 IdempotencyKey = Annotated[
@@ -53,7 +56,7 @@ IdempotencyKey = Annotated[
     ),
 ]
 SessionId = Annotated[
-    str, Path(description="The id of a session.", examples=["react-251022-174800-1f73e8"], max_length=200)
+    str, Path(description="The id of a session.", examples=["react-251022-174800-1f73e8"], max_length=MAX_ID_LENGTH)
 ]
 
 

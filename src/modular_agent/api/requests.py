@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from modular_agent.api.errors import JsonTooDeep
 
-__all__ = ["DEPTH_KEY", "JsonRequest", "JsonRoute", "nests_deeper"]
+__all__ = ["DEPTH_KEY", "JsonRequest", "JsonRoute", "ShortRoute", "nests_deeper"]
 
 DEPTH_KEY: Final = "modular_agent.max_json_depth"  # in the ASGI scope
 DEFAULT_DEPTH: Final = 64
@@ -49,6 +49,11 @@ class JsonRequest(Request):
         return self._json
 
 
+def _as_json(request: Request) -> JsonRequest:
+    """The same request; what was read of it before is not read again."""
+    return request if isinstance(request, JsonRequest) else JsonRequest(request.scope, request.receive)
+
+
 class JsonRoute(APIRoute):
     """The route class of every router of ours: `APIRouter(route_class=JsonRoute)`."""
 
@@ -56,6 +61,26 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:
-            return await handle(JsonRequest(request.scope, request.receive))
+            return await handle(_as_json(request))
 
         return handle_json
+
+
+class ShortRoute(JsonRoute):
+    """A route that is asked so often that its plain requests skip FastAPI's reading of what is declared.
+
+    `short` answers them, and None for all others (anything that looks wrong or unusual): these go the declared way,
+    with its checks and its errors. For `router.add_api_route(route_class_override=...)` make a subclass.
+    """
+
+    short: Callable[[JsonRequest], Coroutine[Any, Any, Response | None]]
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle, short = super().get_route_handler(), type(self).short
+
+        async def handle_short(request: Request) -> Response:
+            asked = _as_json(request)
+            answer = await short(asked)
+            return await handle(asked) if answer is None else answer
+
+        return handle_short

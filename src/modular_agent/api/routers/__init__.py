@@ -28,6 +28,7 @@ from modular_agent.api.routers import (
 __all__ = ["ROUTERS"]
 
 ROUTERS: Final[Sequence[APIRouter]] = (
+    runs.starting,  # what is asked most often is found first
     analytics.statistics,  # before the session in the path
     sessions.router,
     runs.router,

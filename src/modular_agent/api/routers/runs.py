@@ -4,12 +4,21 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Path, Query, Request
+from pydantic import ValidationError
 from starlette.responses import Response, StreamingResponse
 
-from modular_agent.api.dependencies import CallerDep, IdempotencyKey, RuntimeDep, SessionDep, caller_of, runtime_of
+from modular_agent.api.dependencies import (
+    MAX_ID_LENGTH,
+    CallerDep,
+    IdempotencyKey,
+    RuntimeDep,
+    SessionDep,
+    caller_of,
+    runtime_of,
+)
 from modular_agent.api.event_stream import EventStream
 from modular_agent.api.openapi import events_content, problems
-from modular_agent.api.requests import JsonRoute
+from modular_agent.api.requests import JsonRequest, JsonRoute, ShortRoute
 from modular_agent.api.responses import JsonResponse
 from modular_agent.api.routers.sessions import fingerprint
 from modular_agent.api.schemas.runs import AnswerInterrupt, InterruptList, RunAnswer, RunList, StartRun
@@ -32,11 +41,11 @@ from modular_agent.domain.runs import (
     interrupt_view,
 )
 from modular_agent.domain.sessions import IdempotencyKeyReused, Session, SessionUnknown
-from modular_agent.errors import IllegalTransition
+from modular_agent.errors import AgentError, IllegalTransition
 from modular_agent.realtime.sse import HEADERS, parse_last_event_id, stream
 from modular_agent.runtime import Runtime
 
-__all__ = ["event_stream", "router", "start_request"]
+__all__ = ["event_stream", "router", "start_request", "starting"]
 
 router = APIRouter(prefix="/sessions/{session_id}", tags=["runs"], route_class=JsonRoute)
 
@@ -62,7 +71,7 @@ def start_request(body: StartRun, *, by: str, key: str | None, path: str) -> Sta
         limits=body.limits,
         requested_by=by,
         idempotency_key=key,
-        fingerprint=fingerprint(path, body.model_dump(mode="json")),
+        fingerprint="" if key is None else fingerprint(path, body.model_dump(mode="json")),
     )
 
 
@@ -83,7 +92,28 @@ async def event_stream(
     return EventStream(body, on_gone=subscription.close, headers={**HEADERS, **(headers or {})})
 
 
-@router.post(
+async def _start_plainly(request: JsonRequest) -> Response | None:
+    """Starts the run of a request without anything unusual; None if there is, or if anything is wrong with it."""
+    kinds = [value for name, value in request.scope["headers"] if name in {b"content-type", b"idempotency-key"}]
+    session_id: str = request.path_params["session_id"]
+    if kinds != [b"application/json"] or len(session_id) > MAX_ID_LENGTH:
+        return None
+    try:
+        body = StartRun.model_validate(await request.json())
+    except (ValidationError, ValueError, AgentError):
+        return None  # the declared way says what it is
+    session = await runtime_of(request).sessions.get(session_id)
+    return await start_run(request, session, body)
+
+
+class _StartRoute(ShortRoute):
+    short = staticmethod(_start_plainly)
+
+
+starting = APIRouter(prefix="/sessions/{session_id}", tags=["runs"], route_class=_StartRoute)
+
+
+@starting.post(
     "/runs",
     status_code=202,
     summary="Start a run",
