@@ -32,7 +32,7 @@ __all__ = ["Mirror", "MirrorState"]
 
 T = TypeVar("T")
 
-GATHER: Final = 0.05  # seconds between two passes
+GATHER: Final = 0.1  # seconds between two passes
 RETRY: Final = 1.0  # seconds after a failure
 SYNC_SECONDS: Final = 3.0
 SYNC_BYTES: Final = 32 * 1024 * 1024
