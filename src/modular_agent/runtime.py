@@ -133,6 +133,7 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
     )
     control = RunControl(database, runs=runs, supervisor=supervisor, store=store, clock=clock)
     await _upkeep(settings, clock, stack, database, runs, control, supervisor, live)
+    steering = _steering(clock, database, catalog, runs, control, store, saver, supervisor)
     return Runtime(
         settings=settings,
         clock=clock,
@@ -148,6 +149,7 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
             catalog=catalog,
             runs=runs,
             control=control,
+            multitask=steering["multitask"],
             saver=saver,
             hub=hub,
             clock=clock,
@@ -155,7 +157,7 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
         ),
         runs=runs,
         control=control,
-        **_steering(clock, database, catalog, runs, control, store, saver, supervisor),
+        **steering,
         supervisor=supervisor,
     )
 

@@ -1,5 +1,6 @@
 """Sessions: durable conversations and jobs."""
 
+from modular_agent.domain.sessions.bulk_deletion import BulkDeletion, Chosen, Deletion
 from modular_agent.domain.sessions.checkpoints import ForkRequest, SessionCheckpoints
 from modular_agent.domain.sessions.errors import (
     AgentUnknown,
@@ -17,8 +18,11 @@ from modular_agent.storage.repositories.sessions import SessionRow as Session
 
 __all__ = [
     "AgentUnknown",
+    "BulkDeletion",
     "CheckpointUnknown",
+    "Chosen",
     "CreateRequest",
+    "Deletion",
     "ForkNodeMissing",
     "ForkRequest",
     "IdempotencyKeyReused",

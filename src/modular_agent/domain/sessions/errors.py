@@ -2,7 +2,14 @@
 
 from modular_agent.errors import AgentError, Kind
 
-__all__ = ["AgentUnknown", "CheckpointUnknown", "ForkNodeMissing", "StatusNotSettable", "WorkflowMissing"]
+__all__ = [
+    "AgentUnknown",
+    "CheckpointUnknown",
+    "ForkNodeMissing",
+    "SessionNotDeleted",
+    "StatusNotSettable",
+    "WorkflowMissing",
+]
 
 
 class AgentUnknown(AgentError):
@@ -30,6 +37,15 @@ class ForkNodeMissing(AgentError):
     kind = Kind.CONFLICT
     english = "The node(s) {nodes} do not exist in that version; say with as_node after which one to go on: {known}."
     chinese = "该版本中没有节点 {nodes}；请用 as_node 指定在哪个节点之后继续：{known}。"
+
+
+class SessionNotDeleted(AgentError):
+    """A session's files or rows could not be removed; the server's log says why, and the next start tries again."""
+
+    code = "session_not_deleted"
+    kind = Kind.INTERNAL
+    english = "Session {session_id} could not be deleted whole; the server's log says why."
+    chinese = "会话 {session_id} 未能完全删除；原因见服务器日志。"
 
 
 class WorkflowMissing(AgentError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from modular_agent.domain.runs.control import RunControl
+from modular_agent.domain.runs.multitask import Multitask
 from modular_agent.domain.runs.requests import StartRequest, check_agent_config, check_messages, check_start
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.sessions.errors import AgentUnknown, CheckpointUnknown, StatusNotSettable, WorkflowMissing
@@ -43,6 +44,7 @@ from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 __all__ = ["CreateRequest", "SessionsService", "session_view"]
 
 ID_ATTEMPTS: Final = 20
+STARTED_MEANWHILE: Final = 10  # runs that a deletion stops, should others go on starting them
 NANO: Final = 1_000_000_000
 
 
@@ -73,6 +75,7 @@ class SessionsService:
         catalog: WorkflowCatalog,
         runs: RunsService,
         control: RunControl,
+        multitask: Multitask,
         saver: Saver,
         hub: Hub,
         clock: Clock,
@@ -95,6 +98,7 @@ class SessionsService:
         self._runs = runs
         self._catalog = catalog
         self._control = control
+        self._multitask = multitask
         self._saver = saver
         self._hub = hub
         self._clock = clock
@@ -281,11 +285,18 @@ class SessionsService:
         ]
 
     async def delete(self, session: SessionRow, *, by: str) -> None:
-        """Stops the session's run, then removes all of it: state, log, files."""
-        await self._control.end_for_deletion(session, by=by)
-        self._saver.forget(session.ref)
-        await self._removal.delete(session.ref)
+        """Stops the session's run, then removes all of it: what waits in its queue, state, log, files."""
+        async with self._multitask.ending(session):
+            await self._end_and_remove(session, by=by)
         self._hub.session_deleted(session.ref, tenant=session.tenant)
+
+    async def _end_and_remove(self, session: SessionRow, *, by: str) -> None:
+        for _ in range(STARTED_MEANWHILE):
+            await self._control.end_for_deletion(session, by=by)
+            self._saver.forget(session.ref)
+            with contextlib.suppress(SessionBusy):  # somebody started a run just now
+                return await self._removal.delete(session.ref)
+        return await self._removal.delete(session.ref)
 
     async def finish_deletions(self) -> int:
         """Ends deletions that a process left half-way."""
