@@ -143,7 +143,9 @@ class Multitask:
                 pass
         check_start(request)
         if request.state:
-            (await self._catalog.workflow(session.workflow_version)).check_state(request.state, path="state")
+            (await self._catalog.workflow(session.workflow_version, session.agent_config)).check_state(
+                request.state, path="state"
+            )
         run_id = new_id("run")
         unit: UnitOfWork[InboxRow] = UnitOfWork()
         fields = {"action": "enqueue", "by": request.requested_by}

@@ -103,7 +103,7 @@ class RunsService:
             if made is not None:
                 return made
         check_start(request)
-        workflow = await self._catalog.workflow(session.workflow_version)
+        workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         if request.state:
             workflow.check_state(request.state, path="state")
         fresh = await self._is_fresh(session)
@@ -230,7 +230,7 @@ class RunsService:
 
         Raises `IllegalTransition`, `QueueFull`.
         """
-        workflow = await self._catalog.workflow(session.workflow_version)
+        workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         asked = await self._interrupts.of_run(run.run_id, session.ref)
         taken = await self._input_was_taken(session.ref, run)
         admission = self._supervisor.admit()

@@ -1,13 +1,14 @@
 """Checkpoints of a session: listed, saved, gone back to, and forked from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 
 from modular_agent.domain.runs.requests import check_agent_config
 from modular_agent.domain.runs.store import DatabaseRunStore
+from modular_agent.domain.sessions.agents import Agents
 from modular_agent.domain.sessions.errors import CheckpointUnknown, ForkNodeMissing
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
@@ -76,6 +77,7 @@ class SessionCheckpoints:
         self._sessions = SessionRepository(database.readers)
         self._runs = RunRepository(database.readers)
         self._catalog = catalog
+        self._agents = Agents(catalog)
         self._store = store
         self._saver = saver
         self._snapshots = Snapshots(store, saver)
@@ -105,7 +107,7 @@ class SessionCheckpoints:
         await self._refuse_active_run(session)
         wanted = checkpoint_id or await self._last_saved(session)
         await self._known(session, wanted)
-        workflow = await self._catalog.workflow(session.workflow_version)
+        workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         config = {"configurable": {"thread_id": session.session_id, "checkpoint_ns": "", "checkpoint_id": wanted}}
         await workflow.graph.aupdate_state(config, None, as_node="__copy__")
         self._saver.forget(session.ref)
@@ -117,8 +119,8 @@ class SessionCheckpoints:
     async def migrate(self, session: SessionRow, loaded: LoadedWorkflow, *, by: str) -> None:
         """Binds the session to another version of a workflow. Raises `SessionBusy`, `ForkNodeMissing`."""
         await self._refuse_active_run(session)
-        source = await self._catalog.workflow(session.workflow_version)
-        target = await self._catalog.ready(loaded)
+        source = await self._catalog.workflow(session.workflow_version, session.agent_config)
+        target = await self._catalog.workflow(loaded.content_hash, session.agent_config)
         pending = await _pending_nodes(source, session.session_id, None)
         _check_nodes(pending, target)
         step = set_workflow_version(
@@ -142,9 +144,12 @@ class SessionCheckpoints:
         """
         if request.agent_config is not None:
             check_agent_config(request.agent_config)
-        source = await self._catalog.workflow(session.workflow_version)
+        source = await self._catalog.workflow(session.workflow_version, session.agent_config)
         loaded = await self._target(session, request)
-        target = await self._catalog.ready(loaded)
+        if request.agent_config is not None:
+            request = replace(request, agent_config=await self._agents.pinned(request.agent_config, loaded))
+        config = session.agent_config if request.agent_config is None else request.agent_config
+        target = await self._catalog.workflow(loaded.content_hash, config)
         checkpoint_id = request.checkpoint_id or await self._newest(session)
         await self._known(session, checkpoint_id)
         pending = await _pending_nodes(source, session.session_id, checkpoint_id)
@@ -154,8 +159,8 @@ class SessionCheckpoints:
             raise ForkNodeMissing(nodes=request.as_node, known=", ".join(target.spec.nodes))
         ref, run_id = await self._copy(session, request, loaded, checkpoint_id, paused=bool(pending or request.as_node))
         if request.as_node is not None:
-            config = {"configurable": {"thread_id": ref.session_id, "checkpoint_ns": ""}}
-            await target.graph.aupdate_state(config, None, as_node=request.as_node)
+            place = {"configurable": {"thread_id": ref.session_id, "checkpoint_ns": ""}}
+            await target.graph.aupdate_state(place, None, as_node=request.as_node)
             await self._writer.commit(UnitOfWork(then=_claim(ref, run_id)))
         row = await self._sessions.get(ref.session_id)
         assert row is not None

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,13 +11,12 @@ from modular_agent.domain.runs.control import RunControl
 from modular_agent.domain.runs.multitask import Multitask
 from modular_agent.domain.runs.requests import StartRequest, check_agent_config, check_messages, check_start
 from modular_agent.domain.runs.service import RunsService
-from modular_agent.domain.sessions.errors import AgentUnknown, CheckpointUnknown, StatusNotSettable, WorkflowMissing
+from modular_agent.domain.sessions.agents import Agents
+from modular_agent.domain.sessions.errors import CheckpointUnknown, StatusNotSettable, WorkflowMissing
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
-from modular_agent.domain.workflows.errors import WorkflowNameTaken
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.nodes.conversation import tool_results
-from modular_agent.engine.spec.configured import agent_of, agent_path, agent_workflow_name
-from modular_agent.engine.spec.errors import FileNotFound
+from modular_agent.engine.spec.configured import agent_of
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.events import SessionRef
 from modular_agent.kit.clock import Clock, rfc3339
@@ -97,6 +96,7 @@ class SessionsService:
         self._keys = IdempotencyRepository(database.readers)
         self._runs = runs
         self._catalog = catalog
+        self._agents = Agents(catalog)
         self._control = control
         self._multitask = multitask
         self._saver = saver
@@ -118,8 +118,10 @@ class SessionsService:
         check_agent_config(request.agent_config)
         check_messages(request.initial_state.get("messages", []), path="initial_state.messages")
         loaded = await self._workflow(request)
+        request = replace(request, agent_config=await self._agents.pinned(request.agent_config, loaded))
         if request.initial_state:
-            (await self._catalog.ready(loaded)).check_state(request.initial_state)
+            workflow = await self._catalog.workflow(loaded.content_hash, request.agent_config)
+            workflow.check_state(request.initial_state)
         proposed = ""
         for _ in range(ID_ATTEMPTS):
             proposed = session_id(loaded.spec.name, self._clock.now_us())
@@ -184,24 +186,11 @@ class SessionsService:
         if sum(each is not None for each in given) != 1:
             raise WorkflowMissing
         if request.agent_type is not None:
-            return await self._agent(request.agent_type)
+            return await self._agents.load(request.agent_type)
         if request.workflow_config_path is not None:
             return await self._catalog.load(request.workflow_config_path)
         row = await self._catalog.named(str(request.workflow_id))
         return await self._catalog.loaded(row.content_hash)
-
-    async def _agent(self, name: str) -> LoadedWorkflow:
-        """The workflow of an agent alone. Raises `AgentUnknown`, `WorkflowNameTaken` too."""
-        path = agent_path(name)
-        if path is None:
-            raise AgentUnknown(agent_type=name)
-        row = await self._catalog.rows.get(agent_workflow_name(name))
-        if row is not None and not row.unloaded and row.config_path != path:
-            raise WorkflowNameTaken(workflow_id=row.workflow_id, config_path=row.config_path)
-        try:
-            return await self._catalog.load(path)
-        except FileNotFound:
-            raise AgentUnknown(agent_type=name) from None
 
     async def get(self, session_id: str, *, tenant: str | None = None) -> SessionRow:
         """Raises `SessionUnknown`, also for another tenant's."""
@@ -244,7 +233,7 @@ class SessionsService:
 
     async def state(self, session: SessionRow, *, checkpoint_id: str | None = None) -> dict[str, Any]:
         """The session's state as it stands, or as it was at a checkpoint. Raises `CheckpointUnknown`."""
-        workflow = await self._catalog.workflow(session.workflow_version)
+        workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         if checkpoint_id is not None and not await self._saver.has_checkpoint(session.ref, checkpoint_id):
             raise CheckpointUnknown(checkpoint_id=checkpoint_id)
         state = await workflow.state(self._saver, session.ref, checkpoint_id=checkpoint_id)
