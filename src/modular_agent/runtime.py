@@ -153,7 +153,6 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
             saver=saver,
             hub=hub,
             clock=clock,
-            files=settings.storage.files,
         ),
         runs=runs,
         control=control,

@@ -18,6 +18,7 @@ from modular_agent.storage.mirror import Mirror
 from modular_agent.storage.mirror_files import FileOperations
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.records import Records
+from modular_agent.storage.repositories.idempotency import IdempotencyRepository
 from modular_agent.storage.repositories.sessions import SessionRepository
 from modular_agent.storage.search_index import SearchIndex
 from modular_agent.storage.session_log import LogListeners, SessionLog
@@ -144,6 +145,7 @@ class Database:
             writer=self.writer,
             mirror=self.mirror,
             sessions=SessionRepository(self.readers),
+            keys=IdempotencyRepository(self.readers),
             clock=self._clock,
             forget=self.search.forget,
             files=location.data_path / "files",

@@ -128,6 +128,18 @@ async def test_the_same_sessions_deleted_at_the_same_time_are_deleted_once(serve
     await assert_nothing_left(server, *made)
 
 
+async def test_the_keys_of_its_requests_go_with_a_session(server: LiveServer) -> None:
+    body = {"workflow_config_path": "workflows/test.yaml"}
+    made = await server.client.post("/sessions/", json=body, headers={"Idempotency-Key": "one"})
+    session_id = made.json()["session_id"]
+    path = f"/sessions/{session_id}/runs"
+    await server.client.post(path, json={"message": "x", "mode": "wait"}, headers={"Idempotency-Key": "two"})
+    assert outcomes(await bulk_delete(server, session_ids=[session_id])) == {session_id: "deleted"}
+    assert await server.runtime.database.readers.query("SELECT * FROM idempotency_keys", ()) == []
+    again = await server.client.post("/sessions/", json=body, headers={"Idempotency-Key": "one"})
+    assert again.status_code == 201
+
+
 @pytest.mark.parametrize("verb", ["single", "bulk"])
 async def test_inputs_that_wait_in_the_session_s_queue_go_with_it(server: LiveServer, verb: str) -> None:
     session_id = await server.session("workflows/slow.yaml")

@@ -40,7 +40,7 @@ from modular_agent.domain.runs import (
     StateInvalid,
     interrupt_view,
 )
-from modular_agent.domain.sessions import IdempotencyKeyReused, Session, SessionUnknown
+from modular_agent.domain.sessions import CheckpointUnknown, IdempotencyKeyReused, Session, SessionUnknown
 from modular_agent.errors import AgentError, IllegalTransition
 from modular_agent.realtime.sse import HEADERS, parse_last_event_id, stream
 from modular_agent.runtime import Runtime
@@ -69,6 +69,7 @@ def start_request(body: StartRun, *, by: str, key: str | None, path: str) -> Sta
         message=message,
         state=changes,
         limits=body.limits,
+        checkpoint_id=body.checkpoint_id,
         requested_by=by,
         idempotency_key=key,
         fingerprint="" if key is None else fingerprint(path, body.model_dump(mode="json")),
@@ -121,7 +122,8 @@ starting = APIRouter(prefix="/sessions/{session_id}", tags=["runs"], route_class
     responses={
         **_EVENT_STREAM,
         **problems(
-            SessionUnknown, StateInvalid, LimitsInvalid, RunAlreadyActive, IdempotencyKeyReused, QueueFull, RunQueueFull
+            *(SessionUnknown, StateInvalid, LimitsInvalid, RunAlreadyActive, IdempotencyKeyReused, QueueFull),
+            *(RunQueueFull, CheckpointUnknown),
         ),
     },
 )

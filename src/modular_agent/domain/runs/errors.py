@@ -4,6 +4,7 @@ from modular_agent.errors import AgentError, InvalidInput, Kind
 
 __all__ = [
     "AnswerInvalid",
+    "CheckpointUnknown",
     "LimitsInvalid",
     "NoActiveRun",
     "NotPaused",
@@ -11,6 +12,15 @@ __all__ = [
     "RunNotRunning",
     "RunQueueFull",
 ]
+
+
+class CheckpointUnknown(AgentError):
+    """The session has no such checkpoint."""
+
+    code = "checkpoint_not_found"
+    kind = Kind.NOT_FOUND
+    english = "The session has no checkpoint {checkpoint_id}."
+    chinese = "会话没有检查点 {checkpoint_id}。"
 
 
 class NoActiveRun(AgentError):

@@ -16,8 +16,9 @@ import structlog
 
 from modular_agent.domain.runs.control import RunControl
 from modular_agent.domain.runs.errors import NoActiveRun, RunQueueFull
+from modular_agent.domain.runs.going_back import ROLLED_BACK, GoingBack
 from modular_agent.domain.runs.requests import StartRequest, check_start
-from modular_agent.domain.runs.service import ROLLED_BACK, RunsService
+from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
@@ -82,6 +83,7 @@ class Multitask:
         self._saver = saver
         self._catalog = catalog
         self._clock = clock
+        self._going_back = GoingBack(database.writer, store=store, saver=saver)
         self._postponed: dict[int, SessionRef] = {}
         self._replacing = _Turns()
         self._waiters: dict[str, tuple[int, asyncio.Future[None]]] = {}  # by run id, with the session's number
@@ -142,6 +144,8 @@ class Multitask:
             except RunAlreadyActive:
                 pass
         check_start(request)
+        if request.checkpoint_id is not None:
+            await self._going_back.check(session.ref, request.checkpoint_id)
         if request.state:
             (await self._catalog.workflow(session.workflow_version, session.agent_config)).check_state(
                 request.state, path="state"

@@ -21,12 +21,14 @@ ROLES: Final = ("system", "user", "assistant", "tool")
 class StartRequest:
     """A new run: a person's `message` (text or content parts), changes of the `state`, `limits` of its own.
 
+    With `checkpoint_id` it starts from the state there instead of the newest.
     `idempotency_key` with the request's `fingerprint` makes a repeated request answer as the first did.
     """
 
     message: Any = None  # text or content parts
     state: Mapping[str, Any] = field(default_factory=dict[str, Any])
     limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    checkpoint_id: str | None = None
     requested_by: str = "local"
     idempotency_key: str | None = None
     fingerprint: str = ""

@@ -7,6 +7,7 @@ import orjson
 import structlog
 
 from modular_agent.domain.configuration.values import LiveValues
+from modular_agent.domain.runs.going_back import ROLLED_BACK, GoingBack
 from modular_agent.domain.runs.requests import StartRequest, check_start
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
@@ -21,7 +22,7 @@ from modular_agent.kit.clock import Clock
 from modular_agent.kit.ids import new_id
 from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus, SessionStatus
 from modular_agent.storage.database import Database
-from modular_agent.storage.errors import RequestRepeated, RunUnknown
+from modular_agent.storage.errors import RequestRepeated, RunAlreadyActive, RunUnknown
 from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, settled_checkpoint
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
@@ -39,10 +40,9 @@ from modular_agent.storage.repositories.runs import (
 from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
 from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
-__all__ = ["ROLLED_BACK", "RunsService"]
+__all__ = ["RunsService"]
 
 _HOLDING: Final = frozenset({"pause", "step"})  # controls after which a run stays paused
-ROLLED_BACK: Final = "rolled_back"  # in a run's `pending`: what it was given and did is not carried over
 
 _CARRYING: frozenset[SessionStatus] = frozenset({SessionStatus.STOPPED, SessionStatus.ERROR})
 _log = structlog.get_logger(__name__)
@@ -69,6 +69,7 @@ class RunsService:
         self._store = store
         self._saver = saver
         self._clock = clock
+        self._going_back = GoingBack(database.writer, store=store, saver=saver)
         self._runs = RunRepository(database.readers)
         self._interrupts = InterruptRepository(database.readers)
         self._sessions = SessionRepository(database.readers)
@@ -94,7 +95,7 @@ class RunsService:
         A run that waited in the session's queue brings its id; `inbox_ids` are the rows that its input leaves.
 
         Raises `RunAlreadyActive`, `QueueFull`, `ServerStopping`, `StateInvalid`, `LimitsInvalid`,
-        `IdempotencyKeyReused`.
+        `CheckpointUnknown`, `IdempotencyKeyReused`.
         """
         if request.idempotency_key is not None:
             made = await self._keys.subject(
@@ -106,6 +107,8 @@ class RunsService:
         workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         if request.state:
             workflow.check_state(request.state, path="state")
+        if request.checkpoint_id is not None:
+            await self._go_back(session, workflow, request.checkpoint_id, by=request.requested_by)
         fresh = await self._is_fresh(session)
         given = await self._input(session, workflow, request, fresh=fresh)
         key = RunKey(session.ref, run_id or new_id("run"), 1)
@@ -131,6 +134,12 @@ class RunsService:
         self._supervisor.start(ticket, admission)
         return key.run_id
 
+    async def _go_back(self, session: SessionRow, workflow: Workflow, checkpoint_id: str, *, by: str) -> None:
+        active = await self._runs.active(session.ref)
+        if active is not None:
+            raise RunAlreadyActive(run_id=active.run_id, status=active.status)
+        await self._going_back.go(session.ref, workflow, checkpoint_id, by=by)
+
     def _limits(
         self, workflow: Workflow, config: Mapping[str, Any], request: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], ...]:
@@ -152,7 +161,7 @@ class RunsService:
         """What the graph starts with, as JSON: what was left over, the session's initial state, the request's own."""
         given: dict[str, Any] = {}
         messages: list[Any] = []
-        if session.status in _CARRYING:
+        if session.status in _CARRYING and request.checkpoint_id is None:
             messages, others = await self._left_over(session, workflow)
             given.update(others)
         if fresh and not (messages or given):

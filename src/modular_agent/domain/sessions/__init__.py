@@ -1,10 +1,10 @@
 """Sessions: durable conversations and jobs."""
 
+from modular_agent.domain.runs.errors import CheckpointUnknown
 from modular_agent.domain.sessions.bulk_deletion import BulkDeletion, Chosen, Deletion
 from modular_agent.domain.sessions.checkpoints import ForkRequest, SessionCheckpoints
 from modular_agent.domain.sessions.errors import (
     AgentUnknown,
-    CheckpointUnknown,
     ForkNodeMissing,
     StatusNotSettable,
     WorkflowMissing,

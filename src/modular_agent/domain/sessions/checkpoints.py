@@ -1,21 +1,25 @@
 """Checkpoints of a session: listed, saved, gone back to, and forked from."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 
+from modular_agent.domain.runs.errors import CheckpointUnknown
+from modular_agent.domain.runs.going_back import GoingBack
 from modular_agent.domain.runs.requests import check_agent_config
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.sessions.agents import Agents
-from modular_agent.domain.sessions.errors import CheckpointUnknown, ForkNodeMissing
+from modular_agent.domain.sessions.errors import ForkNodeMissing
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.snapshots import Snapshots
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.store import Facts, RunKey
 from modular_agent.engine.workflow import Workflow
+from modular_agent.errors import CursorInvalid
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock, rfc3339
 from modular_agent.kit.ids import new_id, session_id
@@ -38,6 +42,7 @@ from modular_agent.storage.unit_of_work import UNNUMBERED, UnitOfWork, in_order
 __all__ = ["ForkRequest", "SessionCheckpoints"]
 
 ID_ATTEMPTS: Final = 20
+_CHECKPOINT_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _COMMON: Final = frozenset({"seq", "timestamp", "record_id", "session_id", "run_id", "record_type", "node", "metadata"})
 
 
@@ -79,12 +84,17 @@ class SessionCheckpoints:
         self._catalog = catalog
         self._agents = Agents(catalog)
         self._store = store
-        self._saver = saver
+        self._going_back = GoingBack(database.writer, store=store, saver=saver)
         self._snapshots = Snapshots(store, saver)
         self._clock = clock
 
     async def page(self, session: SessionRow, *, limit: int, before: str | None = None) -> list[dict[str, Any]]:
-        """The session's checkpoints, newest first, each with what changed since the one before."""
+        """The session's checkpoints, newest first, each with what changed since the one before.
+
+        Raises `CursorInvalid` when `before` is no id of a checkpoint; the one that it names may be pruned by now.
+        """
+        if before is not None and not _CHECKPOINT_ID.fullmatch(before):
+            raise CursorInvalid
         rows = await self._rows.summaries(session.ref, limit=limit + 1, before=before)
         shapes = [await self._snapshots.outline(session.ref, row.checkpoint_id) for row in rows]
         views = [_view(row) for row in rows]
@@ -106,14 +116,8 @@ class SessionCheckpoints:
         """
         await self._refuse_active_run(session)
         wanted = checkpoint_id or await self._last_saved(session)
-        await self._known(session, wanted)
         workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
-        config = {"configurable": {"thread_id": session.session_id, "checkpoint_ns": "", "checkpoint_id": wanted}}
-        await workflow.graph.aupdate_state(config, None, as_node="__copy__")
-        self._saver.forget(session.ref)
-        unit: UnitOfWork[Any] = UnitOfWork()
-        unit.record(session.ref, _control("restore", by, checkpoint_id=wanted))
-        await self._writer.commit(unit)
+        await self._going_back.go(session.ref, workflow, wanted, by=by)
         return wanted
 
     async def migrate(self, session: SessionRow, loaded: LoadedWorkflow, *, by: str) -> None:
@@ -151,7 +155,7 @@ class SessionCheckpoints:
         config = session.agent_config if request.agent_config is None else request.agent_config
         target = await self._catalog.workflow(loaded.content_hash, config)
         checkpoint_id = request.checkpoint_id or await self._newest(session)
-        await self._known(session, checkpoint_id)
+        await self._going_back.check(session.ref, checkpoint_id)
         pending = await _pending_nodes(source, session.session_id, checkpoint_id)
         if request.as_node is None:
             _check_nodes(pending, target)
@@ -226,10 +230,6 @@ class SessionCheckpoints:
         if saved is None:
             raise CheckpointUnknown(checkpoint_id="(last saved)")
         return saved
-
-    async def _known(self, session: SessionRow, checkpoint_id: str) -> None:
-        if await self._store.checkpoint(session.ref, "", checkpoint_id) is None:
-            raise CheckpointUnknown(checkpoint_id=checkpoint_id)
 
     async def _refuse_active_run(self, session: SessionRow) -> None:
         run = await self._runs.active(session.ref)

@@ -4,7 +4,6 @@ from modular_agent.errors import AgentError, Kind
 
 __all__ = [
     "AgentUnknown",
-    "CheckpointUnknown",
     "ForkNodeMissing",
     "SessionNotDeleted",
     "StatusNotSettable",
@@ -19,15 +18,6 @@ class AgentUnknown(AgentError):
     kind = Kind.INVALID
     english = "There is no agent {agent_type} in agents/ below the configs root."
     chinese = "配置根目录的 agents/ 下没有智能体 {agent_type}。"
-
-
-class CheckpointUnknown(AgentError):
-    """The session has no such checkpoint."""
-
-    code = "checkpoint_not_found"
-    kind = Kind.NOT_FOUND
-    english = "The session has no checkpoint {checkpoint_id}."
-    chinese = "会话没有检查点 {checkpoint_id}。"
 
 
 class ForkNodeMissing(AgentError):

@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 from modular_agent.domain.runs.control import RunControl
+from modular_agent.domain.runs.errors import CheckpointUnknown
 from modular_agent.domain.runs.multitask import Multitask
 from modular_agent.domain.runs.requests import StartRequest, check_agent_config, check_messages, check_start
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.sessions.agents import Agents
-from modular_agent.domain.sessions.errors import CheckpointUnknown, StatusNotSettable, WorkflowMissing
+from modular_agent.domain.sessions.errors import StatusNotSettable, WorkflowMissing
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.nodes.conversation import tool_results
@@ -37,7 +37,6 @@ from modular_agent.storage.repositories.sessions import (
     update_session,
 )
 from modular_agent.storage.repositories.workflows import touch_workflow
-from modular_agent.storage.session_removal import SessionRemoval
 from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
 __all__ = ["CreateRequest", "SessionsService", "session_view"]
@@ -78,22 +77,14 @@ class SessionsService:
         saver: Saver,
         hub: Hub,
         clock: Clock,
-        files: Path,
     ) -> None:
         self._writer = database.writer
         self._rows = SessionRepository(database.readers, cache=database.cache)
         self._lists = SessionLists(database.readers, cache=database.cache)
-        self._removal = SessionRemoval(
-            writer=database.writer,
-            mirror=database.mirror,
-            sessions=self._rows,
-            clock=clock,
-            forget=database.search.forget,
-            files=files,
-        )
+        self._keys = IdempotencyRepository(database.readers)
+        self._removal = database.removal
         self._checkpoints = CheckpointRepository(database.readers)
         self._calls = LlmCallRepository(database.readers)
-        self._keys = IdempotencyRepository(database.readers)
         self._runs = runs
         self._catalog = catalog
         self._agents = Agents(catalog)
