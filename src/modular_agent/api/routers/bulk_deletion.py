@@ -13,7 +13,14 @@ from modular_agent.api.responses import JsonResponse
 from modular_agent.api.schemas.bulk_deletion import BulkDelete, BulkDeleteAnswer, SessionsFilter
 from modular_agent.api.times import microseconds
 from modular_agent.domain.history import TimeRangeReversed
-from modular_agent.domain.sessions import BulkDeletion, Chosen, Deletion, SessionFilter, agent_workflow_name
+from modular_agent.domain.sessions import (
+    BulkDeletion,
+    Chosen,
+    Deletion,
+    DeletionUnclear,
+    SessionFilter,
+    agent_workflow_name,
+)
 from modular_agent.errors import Language
 
 __all__ = ["router"]
@@ -25,7 +32,7 @@ router = APIRouter(prefix="/sessions", tags=["sessions"], route_class=JsonRoute)
     "/bulk-delete",
     summary="Delete many sessions",
     response_model=BulkDeleteAnswer,
-    responses=problems(TimeRangeReversed),
+    responses=problems(DeletionUnclear, TimeRangeReversed),
 )
 async def bulk_delete_sessions(
     runtime: RuntimeDep, request: Request, caller: CallerDep, body: Annotated[BulkDelete, Body()]
@@ -34,6 +41,8 @@ async def bulk_delete_sessions(
 
     One that cannot be deleted does not keep the others. With a filter, repeat the call while `remaining` is above 0.
     """
+    if (body.session_ids is None) == (body.filter is None):
+        raise DeletionUnclear
     deletion = BulkDeletion(runtime.sessions)
     if body.filter is None:
         chosen = Chosen(body.session_ids or (), remaining=0)
@@ -52,7 +61,9 @@ async def bulk_delete_sessions(
 
 
 def _filter(given: SessionsFilter) -> SessionFilter:
-    """Raises `TimeRangeReversed` when the range ends before it starts."""
+    """Raises `DeletionUnclear`, and `TimeRangeReversed` when the range ends before it starts."""
+    if not given.model_dump(exclude_none=True) or (given.workflow_id is not None and given.agent_type is not None):
+        raise DeletionUnclear
     start, end = microseconds(given.start_time), microseconds(given.end_time)
     if start is not None and end is not None and end < start:
         raise TimeRangeReversed

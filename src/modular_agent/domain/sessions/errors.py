@@ -4,6 +4,7 @@ from modular_agent.errors import AgentError, Kind
 
 __all__ = [
     "AgentUnknown",
+    "DeletionUnclear",
     "ForkNodeMissing",
     "SessionNotDeleted",
     "StatusNotSettable",
@@ -18,6 +19,15 @@ class AgentUnknown(AgentError):
     kind = Kind.INVALID
     english = "There is no agent {agent_type} in agents/ below the configs root."
     chinese = "配置根目录的 agents/ 下没有智能体 {agent_type}。"
+
+
+class DeletionUnclear(AgentError):
+    """A request to delete sessions that says twice which, or not at all."""
+
+    code = "deletion_unclear"
+    kind = Kind.INVALID
+    english = "Give exactly one of session_ids and filter; a filter has one condition at least, and workflow_id or agent_type."
+    chinese = "session_ids 与 filter 须且只能给一个；filter 至少一个条件，workflow_id 与 agent_type 只能给一个。"
 
 
 class ForkNodeMissing(AgentError):
