@@ -26,7 +26,9 @@ class DeletionUnclear(AgentError):
 
     code = "deletion_unclear"
     kind = Kind.INVALID
-    english = "Give exactly one of session_ids and filter; a filter has one condition at least, and workflow_id or agent_type."
+    english = (
+        "Give exactly one of session_ids and filter; a filter says something, and not both workflow_id and agent_type."
+    )
     chinese = "session_ids 与 filter 须且只能给一个；filter 至少一个条件，workflow_id 与 agent_type 只能给一个。"
 
 
