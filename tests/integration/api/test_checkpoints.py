@@ -40,6 +40,9 @@ RENAMED = STEPS.replace("two", "second").replace("steps.yaml", "steps.yaml")
 async def server(tmp_path: Path) -> AsyncIterator[LiveServer]:
     server = LiveServer(tmp_path)
     write_steps(server, delay="60ms")
+    write_steps(
+        server, delay="400ms", name="slow"
+    )  # so slow that a pause comes in the first step, also on a busy machine
     server.workflow(ASK, name="ask", otherwise={"reply": "sent"})
     server.workflow(OUTER, name="outer", otherwise={"reply": "outer", "delay": "30ms"})
     server.workflow(SPEAK % "Speak kindly.", name="speak", otherwise={"reply": "main says {{ system }}"})
@@ -57,7 +60,7 @@ async def listed(server: LiveServer, session_id: str, **params: Any) -> list[dic
     return (await server.get(f"/sessions/{session_id}/checkpoints", **params))["checkpoints"]
 
 
-async def paused(server: LiveServer, name: str = "steps", **body: Any) -> str:
+async def paused(server: LiveServer, name: str = "slow", **body: Any) -> str:
     session_id = await server.session(f"workflows/{name}.yaml", **body)
     await server.run(session_id, "go", mode="background")
     assert (await server.post(f"/sessions/{session_id}/pause?wait=true"))["status"] == "paused"
