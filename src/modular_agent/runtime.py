@@ -16,9 +16,11 @@ from modular_agent.settings import Settings
 if TYPE_CHECKING:
     from modular_agent.domain.analytics.reports import ReportsService
     from modular_agent.domain.analytics.service import AnalyticsService
+    from modular_agent.domain.auth import ApiKeys
     from modular_agent.domain.configuration import ConfigurationService, ConfiguredFolder, LiveValues, ProcessValue
     from modular_agent.domain.error_reports import ErrorReports
     from modular_agent.domain.history import Bookmarks, HistorySearch, HistoryService, LogExport
+    from modular_agent.domain.runs.budget_views import BudgetViews
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.interventions import Interventions
     from modular_agent.domain.runs.multitask import Multitask
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from modular_agent.domain.workflows.catalog import WorkflowCatalog
     from modular_agent.domain.workflows.service import WorkflowsService
     from modular_agent.domain.workflows.writing import WorkflowWriting
+    from modular_agent.engine.accounts import Ledger
     from modular_agent.engine.checkpoints import Saver
     from modular_agent.engine.supervisor import Supervisor
     from modular_agent.realtime.hub import Hub
@@ -68,6 +71,8 @@ class Runtime:
     configuration: "ConfigurationService"
     error_reports: "ErrorReports"
     workflow_writing: "WorkflowWriting"
+    keys: "ApiKeys"
+    budgets: "BudgetViews"
 
 
 class _Projections(TypedDict):
@@ -113,23 +118,28 @@ async def open_runtime(
 
 
 async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], stack: AsyncExitStack) -> Runtime:
+    from modular_agent.domain.auth import ApiKeys
     from modular_agent.domain.error_reports import ErrorReports
+    from modular_agent.domain.runs.budget_views import BudgetViews
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.service import RunsService
     from modular_agent.domain.runs.store import DatabaseRunStore
     from modular_agent.domain.sessions.service import SessionsService
+    from modular_agent.engine.accounts import Ledger
     from modular_agent.engine.checkpoints import Saver
 
     database = await _database(settings, clock, stack)
     configuration, folder = await _configuration(settings, clock, environ, stack, database)
     hub = await _hub(clock, stack, database)
+    keys = await stack.enter_async_context(ApiKeys(database, clock=clock))
     store = DatabaseRunStore(database, clock)
+    ledger = Ledger(lambda scopes, day: store.usage(scopes, day=day), clock)
     saver = Saver(store, max_state_bytes=settings.runs.max_state_bytes)
     catalog = await _catalog(settings, clock, environ, stack, database, saver, folder)
-    supervisor = await _supervisor(settings, clock, stack, store, saver, hub, folder)
+    supervisor = await _supervisor(settings, clock, stack, store, ledger, saver, hub, folder)
     live = configuration.live
     runs = RunsService(
-        database, catalog=catalog, supervisor=supervisor, store=store, saver=saver, clock=clock, live=live
+        database, catalog=catalog, supervisor=supervisor, store=store, saver=saver, clock=clock, keys=keys, live=live
     )
     control = RunControl(database, runs=runs, supervisor=supervisor, store=store, clock=clock)
     await _upkeep(settings, clock, stack, database, runs, control, supervisor, live)
@@ -158,6 +168,16 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
         control=control,
         **steering,
         supervisor=supervisor,
+        keys=keys,
+        budgets=BudgetViews(
+            terms=runs.terms,
+            keys=keys,
+            ledger=ledger,
+            catalog=catalog,
+            store=store,
+            runs=runs.rows,
+            supervisor=supervisor,
+        ),
     )
 
 
@@ -357,6 +377,7 @@ async def _supervisor(
     clock: Clock,
     stack: AsyncExitStack,
     store: "DatabaseRunStore",
+    ledger: "Ledger",
     saver: "Saver",
     hub: "Hub",
     folder: "ConfiguredFolder",
@@ -374,6 +395,7 @@ async def _supervisor(
         saver=saver,
         clock=clock,
         prices=prices,
+        ledger=ledger,
         publish_delta=hub.delta,
         files=settings.storage.files,
     )

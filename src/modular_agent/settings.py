@@ -268,6 +268,16 @@ class RunSettings(_Group):
     tool_processes: int = Field(
         4, ge=1, validation_alias="TOOL_PROCESSES", description="Worker processes in which synchronous tools run."
     )
+    unpriced_usd_per_mtok: float = Field(
+        10.0,
+        ge=0,
+        le=1_000_000,
+        validation_alias="UNPRICED_USD_PER_MTOK",
+        description=(
+            "At how many US dollars per million tokens limits of money count a model without a known price; "
+            "0 counts it as free."
+        ),
+    )
     allow_private_addresses: bool = Field(
         False,
         validation_alias="ALLOW_PRIVATE_ADDRESSES",

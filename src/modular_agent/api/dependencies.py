@@ -5,6 +5,7 @@ from typing import Annotated, Final, cast
 from fastapi import Depends, Header, Path
 from starlette.requests import HTTPConnection
 
+from modular_agent.api.middleware.identity import API_KEY
 from modular_agent.domain.history.service import HistoryService
 from modular_agent.domain.sessions import Session
 from modular_agent.domain.workflows.service import WorkflowsService
@@ -12,6 +13,7 @@ from modular_agent.runtime import Runtime
 
 __all__ = [
     "MAX_ID_LENGTH",
+    "ApiKeyDep",
     "CallerDep",
     "HistoryDep",
     "IdempotencyKey",
@@ -20,6 +22,7 @@ __all__ = [
     "SessionId",
     "WorkflowsDep",
     "caller_of",
+    "key_id_of",
     "runtime_of",
 ]
 
@@ -30,8 +33,16 @@ def runtime_of(connection: HTTPConnection) -> Runtime:
 
 
 def caller_of(connection: HTTPConnection) -> str:
-    """Who asks, for the log: without login, the address."""
+    """Who asks, for the log: the key that was presented, else the address."""
+    key_id = key_id_of(connection)
+    if key_id is not None:
+        return f"key:{key_id}"
     return f"address:{connection.client.host}" if connection.client else "local"
+
+
+def key_id_of(connection: HTTPConnection) -> str | None:
+    """The API key by which a request or WebSocket was identified."""
+    return connection.scope.get("state", {}).get(API_KEY)
 
 
 async def _runtime(connection: HTTPConnection) -> Runtime:  # async, because others cost a thread
@@ -42,10 +53,15 @@ async def _caller(connection: HTTPConnection) -> str:
     return caller_of(connection)
 
 
+async def _key_id(connection: HTTPConnection) -> str | None:
+    return key_id_of(connection)
+
+
 MAX_ID_LENGTH: Final = 200  # characters
 
 RuntimeDep = Annotated[Runtime, Depends(_runtime)]
 CallerDep = Annotated[str, Depends(_caller)]
+ApiKeyDep = Annotated[str | None, Depends(_key_id)]
 IdempotencyKey = Annotated[
     str | None,
     Header(

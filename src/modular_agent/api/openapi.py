@@ -34,6 +34,7 @@ TAGS: Final[list[dict[str, Any]]] = [
     {"name": "analytics", "description": "Performance, tokens, cost, errors and trends."},
     {"name": "errors", "description": "What went wrong, in groups."},
     {"name": "configuration", "description": "Models, agents and stored values."},
+    {"name": "keys", "description": "API keys, to whom runs are charged, with limits of their own."},
     {"name": "backups", "description": "Copies of everything, verified and restored."},
     {"name": "system", "description": "Health, readiness, version, metrics."},
 ]

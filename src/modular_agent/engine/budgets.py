@@ -1,115 +1,289 @@
-"""What a run may use: reserved before a model call, settled after it.
+"""What a run may use: held before a model call, settled after it, within the limits of every scope it is charged to.
 
-Reserving and settling do not await, so parallel branches cannot overspend together by more than one call each.
+Checking, holding and settling do not await, so that parallel branches, and parallel runs under one limit, cannot
+overspend together by more than one call: a call that finds others in progress must fit beside all that they hold, and
+one that is alone may go on while anything is left.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
 
-from modular_agent.engine.spec.model import LimitsSpec
-from modular_agent.engine.store import ModelCall
+from modular_agent.engine.accounts import Account, Held, Ledger, Pot
+from modular_agent.engine.store import Charge, ModelCall, Scope, ScopeKind, Spent
+from modular_agent.kit.clock import MICROSECONDS
 
-__all__ = ["Budget", "Excess", "Limits"]
+__all__ = [
+    "LIMIT_NAMES",
+    "NANO",
+    "Bound",
+    "Budget",
+    "Excess",
+    "Limits",
+    "Need",
+    "Period",
+    "Reservation",
+    "Terms",
+    "amounts",
+]
 
 NANO: Final = 1_000_000_000
-
-Limits = dict[str, float | None]
 LIMIT_NAMES: Final = ("max_iterations", "max_tokens", "max_cost_usd", "max_seconds", "max_steps")
 
+Limits: TypeAlias = Mapping[str, Any]  # by LIMIT_NAMES: a number or None; and `on_exceed`
+Period: TypeAlias = Literal["run", "total", "day"]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """Limits of what is counted together. `limits` answers them as they count now.
+
+    `name` is how a person's allowance for one run names it: `run`, `session`, `workflow.day`, ...
+    """
+
+    name: str
+    scope: Scope
+    period: Period
+    limits: Callable[[], Limits]
+
+
+def _nothing() -> float:
+    return 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a run is charged to, and within which bounds, that of the run itself first.
+
+    `allowed` is what persons allowed this run beyond a bound, by its name. `unpriced` answers at how many nano-dollars
+    limits of money count a token without a known price.
+    """
+
+    scopes: Sequence[Scope] = ()
+    bounds: Sequence[Bound] = ()
+    allowed: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
+    unpriced: Callable[[], float] = _nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What is about to be done: `calls` model calls that use `tokens` at least, as far as is known, and `most`."""
+
+    calls: int = 0
+    tokens: int = 0
+    most: Held = Held()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Excess:
-    """A limit that the next call would break, with what was used so far (units of the limit)."""
+    """A limit that stands in the way, with what was used so far (units of the limit).
 
+    `is_passing`: only what calls in progress hold stands in the way; `account` says when one of them has ended.
+    """
+
+    bound: Bound
     limit: str
     maximum: float
     used: float
+    on_exceed: str
+    is_passing: bool
+    account: Account
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class Reservation:
+    """What a call in progress holds; given back once."""
+
+    held: Held
+    accounts: tuple[Account, ...]
+    is_open: bool = True
+
+    def release(self) -> None:
+        if self.is_open:
+            self.is_open = False
+            for account in self.accounts:
+                account.release(self.held)
+
+
 class Budget:
-    """The limits of a run and what it has used. `elapsed` answers the run's active seconds."""
+    """One execution of a run: what it has used, what it holds, and what it still has to have stored.
 
-    limits: Limits
-    on_exceed: Literal["pause", "fail"]
-    elapsed: Callable[[], float]
-    calls: int = 0
-    tokens: int = 0
-    unpriced_tokens: int = 0
-    cost_nano: int = 0
-    reserved_calls: int = 0
-    reserved_tokens: int = 0
+    `elapsed` answers the run's active seconds, `active_us` those of executions before. An execution opens the accounts
+    it shares with others before it begins, and closes them when all is stored.
+    """
 
-    @classmethod
-    def of(cls, spec: LimitsSpec, overrides: Iterable[Mapping[str, Any]], *, elapsed: Callable[[], float]) -> "Budget":
-        """The workflow's limits with those of each mapping in front of them, the last one winning."""
-        limits: Limits = {name: getattr(spec, name) for name in LIMIT_NAMES}
-        on_exceed = spec.on_exceed
-        for override in overrides:
-            limits.update({name: override[name] for name in LIMIT_NAMES if name in override})
-            on_exceed = override.get("on_exceed", on_exceed)
-        return cls(limits=limits, on_exceed=on_exceed, elapsed=elapsed)
+    def __init__(self, terms: Terms, ledger: Ledger, *, elapsed: Callable[[], float], active_us: int = 0) -> None:
+        self._terms = terms
+        self._ledger = ledger
+        self._elapsed = elapsed
+        self._ticked_us = active_us
+        self._ticked_steps = 0
+        self._pots: dict[Scope, Pot] = {}
+        self._is_open = False
+        self._due = Spent()
+        self.run = Account(Spent(active_us=active_us))
+        self.steps = 0  # of the run; whoever counts them says so
 
-    def replay(self, calls: Iterable[ModelCall]) -> None:
-        """Counts calls that were made before a restart."""
+    async def open(self) -> None:
+        """Takes part in the accounts shared with other runs. A session's is needed only where it has limits."""
+        bound = {bound.scope for bound in self._terms.bounds}
+        shared = [scope for scope in self._terms.scopes if scope.kind is not ScopeKind.SESSION or scope in bound]
+        self._pots = {pot.scope: pot for pot in await self._ledger.open(shared)}
+        self._is_open = True
+
+    def close(self) -> None:
+        """To be called once all charges are stored, or refused."""
+        self._ledger.close([*self._pots.values()])
+        self._pots, self._is_open = {}, False
+
+    def replay(self, calls: Iterable[ModelCall], *, steps: int) -> None:
+        """Takes over what the run used before a restart or pause: it is stored, and charged already."""
         for call in calls:
-            self._count(call)
+            self.run.spent.add(Spent.of(call))
+        self.run.spent.steps = self.steps = self._ticked_steps = steps
 
-    def excess(self, *, calls: int = 0, tokens: int = 0, steps: int = 0) -> Excess | None:
-        """The first limit that `calls` more calls of about `tokens` tokens would break, reservations included.
+    # -- checking ----------------------------------------------------------------------------------------------
 
-        `steps` counts the step in progress. Money and time are over their limit once it is used up.
-        """
-        after: dict[str, float] = {
-            "max_iterations": self.calls + self.reserved_calls + calls,
-            "max_tokens": self.tokens + self.reserved_tokens + tokens,
-            "max_steps": steps,
-        }
-        used: dict[str, float] = {"max_cost_usd": self.cost_nano / NANO, "max_seconds": self.elapsed()}
-        for name, maximum in self.limits.items():
+    def maximum(self, name: str) -> float | None:
+        """A limit of the run itself."""
+        return self._terms.bounds[0].limits().get(name) if self._terms.bounds else None
+
+    def counts(self, name: str) -> bool:
+        """Whether any of the bounds has this limit."""
+        return any(self._limits(bound).get(name) is not None for bound in self._terms.bounds)
+
+    def excess(self, need: Need) -> Excess | None:
+        """What stands in the way of what is needed: first a limit that is reached, else one that calls in progress
+        hold. Without `calls` only steps and seconds count."""
+        self._tick()
+        passing: Excess | None = None
+        for bound in self._terms.bounds:
+            limits = self._limits(bound)
+            if not limits:
+                continue
+            found = self._found(bound, limits, need)
+            if found is not None and not found.is_passing:
+                return found
+            passing = passing or found
+        return passing
+
+    def _limits(self, bound: Bound) -> Limits:
+        limits, allowed = bound.limits(), self._terms.allowed.get(bound.name)
+        return {**limits, **allowed} if allowed else limits
+
+    def _found(self, bound: Bound, limits: Limits, need: Need) -> Excess | None:
+        account = self._account(bound)
+        for name, used, least, beside in self._measures(account, need):
+            maximum = limits.get(name)
             if maximum is None:
                 continue
-            if name in used:
-                over, amount = bool(calls) and used[name] >= maximum, used[name]
-            else:
-                over, amount = after[name] > maximum, after[name] - {"max_iterations": calls}.get(name, 0)
-            if over:
-                return Excess(name, maximum, amount)
+            is_over = used + least > maximum if least is not None else used >= maximum
+            if is_over or (account.calls and used + beside > maximum):
+                on_exceed = limits.get("on_exceed") or "pause"
+                return Excess(
+                    bound=bound,
+                    limit=name,
+                    maximum=maximum,
+                    used=used,
+                    on_exceed=on_exceed,
+                    is_passing=not is_over,
+                    account=account,
+                )
         return None
 
-    def reserve(self, *, tokens: int) -> int:
-        """Holds a call of about `tokens` tokens; answers the reservation, to be given back to `settle`."""
-        self.reserved_calls += 1
-        self.reserved_tokens += tokens
-        return tokens
+    def _measures(self, account: Account, need: Need) -> Iterable[tuple[str, float, float | None, float]]:
+        """Each limit with what was used, what is needed at least (None: something must be left), and what is needed
+        beside calls in progress, with all that they hold."""
+        spent = account.spent
+        if need.calls:
+            yield "max_iterations", spent.calls, need.calls, account.calls + need.calls
+            yield "max_tokens", spent.tokens, need.tokens, account.tokens + need.most.tokens
+            yield "max_cost_usd", self.cost_usd(spent), None, (account.cost_nano + need.most.cost_nano) / NANO
+        yield "max_seconds", spent.active_us / MICROSECONDS, None, 0
+        yield "max_steps", spent.steps, 0, 0
 
-    def settle(self, reserved: int, call: ModelCall | None) -> None:
-        """Gives a reservation back and counts what the call really used (None: it was never made)."""
-        self.reserved_calls -= 1
-        self.reserved_tokens -= reserved
-        if call is not None:
-            self._count(call)
+    def _account(self, bound: Bound) -> Account:
+        if bound.period == "run":
+            return self.run
+        pot = self._pots[bound.scope]
+        pot.turn_to(self._ledger.day)
+        return pot.on_day if bound.period == "day" else pot.in_all
 
-    def raise_limits(self, limits: Mapping[str, Any]) -> None:
-        """Takes new limits, as a person answered them."""
-        self.limits.update({name: limits[name] for name in LIMIT_NAMES if limits.get(name) is not None})
+    # -- spending ----------------------------------------------------------------------------------------------
 
-    def _count(self, call: ModelCall) -> None:
-        tokens = call.prompt_tokens + call.completion_tokens
-        self.calls += 1
-        self.tokens += tokens
-        if call.cost_nano is None:
-            self.unpriced_tokens += tokens
-        else:
-            self.cost_nano += call.cost_nano
+    def hold(self, need: Need) -> Reservation:
+        """Holds what a call may use at most; give it to `settle` or back with `release`."""
+        accounts = [self.run]
+        day = self._ledger.day
+        for pot in self._pots.values():
+            pot.turn_to(day)
+            accounts += (pot.in_all, pot.on_day)
+        reservation = Reservation(need.most, tuple(accounts))
+        for account in accounts:
+            account.hold(need.most)
+        return reservation
+
+    def settle(self, reservation: Reservation, call: ModelCall) -> list[Charge]:
+        """Gives a reservation back and counts what the call really used; to be stored with the call."""
+        self._ledger.learn(call.model, call.completion_tokens)
+        self._spend(Spent.of(call))
+        charges = self.charges()
+        reservation.release()  # last: those who wait look at what was used
+        return charges
+
+    def charges(self) -> list[Charge]:
+        """What was used and is not stored yet: the caller has it stored."""
+        self._tick()
+        due, self._due = self._due, Spent()
+        return [Charge(self._terms.scopes, self._ledger.day, due)] if self._terms.scopes and any(due.numbers()) else []
+
+    def _tick(self) -> None:
+        """Counts the steps and seconds since the last look."""
+        if self._is_open:
+            active_us = int(self._elapsed() * MICROSECONDS)
+            self._spend(Spent(steps=self.steps - self._ticked_steps, active_us=active_us - self._ticked_us))
+            self._ticked_us, self._ticked_steps = active_us, self.steps
+
+    def _spend(self, spent: Spent) -> None:
+        day = self._ledger.day
+        self.run.spent.add(spent)
+        self._due.add(spent)
+        for pot in self._pots.values():
+            pot.turn_to(day)
+            pot.charge(spent)
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    @property
+    def day(self) -> int:
+        """The current day, in days since the epoch (UTC)."""
+        return self._ledger.day
+
+    def longest_answer(self, model: str) -> int:
+        """The tokens of the longest answer of a model that this process has seen."""
+        return self._ledger.longest_answer(model)
+
+    def assumed_nano(self, tokens: int) -> int:
+        """At how many nano-dollars limits count tokens without a known price."""
+        return round(tokens * self._terms.unpriced())
+
+    def cost_usd(self, spent: Spent) -> float:
+        """What limits of money count: what was paid, and an assumed price for what has none."""
+        return (spent.cost_nano + self.assumed_nano(spent.unpriced_tokens)) / NANO
 
     def spent(self) -> dict[str, Any]:
-        """What was used, as JSON."""
-        return {
-            "iterations": self.calls,
-            "tokens": self.tokens,
-            "cost_usd": self.cost_nano / NANO,
-            "unpriced_tokens": self.unpriced_tokens,
-            "seconds": round(self.elapsed(), 3),
-        }
+        """What the run used, as JSON."""
+        used = amounts(self.run.spent)
+        return {**used, "seconds": round(self._elapsed(), 3)}
+
+
+def amounts(spent: Spent) -> dict[str, Any]:
+    """What was used, as JSON."""
+    return {
+        "iterations": spent.calls,
+        "tokens": spent.tokens,
+        "cost_usd": spent.cost_nano / NANO,
+        "unpriced_tokens": spent.unpriced_tokens,
+        "steps": spent.steps,
+        "seconds": round(spent.active_us / MICROSECONDS, 3),
+    }

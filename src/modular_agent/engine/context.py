@@ -15,7 +15,7 @@ from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.live import LiveNodes
 from modular_agent.engine.progress import Progress
 from modular_agent.engine.providers.pricing import PriceBook
-from modular_agent.engine.store import EffectIntent, ModelCall, RunKey, RunStore
+from modular_agent.engine.store import Charge, EffectIntent, ModelCall, RunKey, RunStore
 from modular_agent.events import Delta, Record, RecordType
 from modular_agent.kit.clock import Clock
 
@@ -66,12 +66,19 @@ class RunContext:
             self._states[checkpoint_id] = state
         return self._states[checkpoint_id]
 
-    def emit(self, *records: Record, calls: Sequence[ModelCall] = (), intents: Sequence[EffectIntent] = ()) -> None:
+    def emit(
+        self,
+        *records: Record,
+        calls: Sequence[ModelCall] = (),
+        intents: Sequence[EffectIntent] = (),
+        charges: Sequence[Charge] = (),
+    ) -> None:
         """Logs facts soon, without waiting: they happened, whatever becomes of the step."""
         facts = self.binding.gathering()
         facts.records += records
         facts.calls += calls
         facts.intents += intents
+        facts.charges += charges
 
     def record(self, record_type: RecordType, node: str | None, /, **fields: Any) -> Record:
         """A record of this run; the fields are JSON."""

@@ -8,12 +8,14 @@ __all__ = [
     "GraphUnusable",
     "IterationLimitReached",
     "LimitReached",
+    "LimitsInvalid",
     "NoRoute",
     "NodeFailed",
     "NodeTimedOut",
     "OutputInvalid",
     "QueueFull",
     "RunNotHere",
+    "SharedLimitReached",
     "StateInvalid",
     "StateKeyUnknown",
     "StateTooLarge",
@@ -94,6 +96,23 @@ class LimitReached(AgentError):
     kind = Kind.CONFLICT
     english = "The run reached its limit {limit} = {maximum} (used: {used})."
     chinese = "运行已达到限制 {limit} = {maximum}（已用：{used}）。"
+
+
+class SharedLimitReached(LimitReached):
+    """A limit that several runs share is used up, and it says to fail. `budget` is its name (`workflow.day`)."""
+
+    code = "shared_limit_reached"
+    english = "The limit {limit} = {maximum} of {budget} ({subject}) is used up (used: {used})."
+    chinese = "{budget}（{subject}）的限制 {limit} = {maximum} 已用尽（已用：{used}）。"
+
+
+class LimitsInvalid(InvalidInput):
+    """The limits of a request cannot be used."""
+
+    code = "limits_invalid"
+    kind = Kind.INVALID
+    english = "The limits cannot be used ({count} fault(s))."
+    chinese = "限制无法使用（{count} 处错误）。"
 
 
 class IterationLimitReached(LimitReached):

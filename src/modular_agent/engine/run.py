@@ -11,8 +11,9 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from langgraph.types import Command
 
+from modular_agent.engine.accounts import Ledger
 from modular_agent.engine.binding import BINDING, Binding
-from modular_agent.engine.budgets import Budget
+from modular_agent.engine.budgets import Budget, Terms
 from modular_agent.engine.checkpoints import Saver, plain_values
 from modular_agent.engine.context import RunContext
 from modular_agent.engine.failures import error_record, summary
@@ -38,6 +39,7 @@ class RunServices:
     saver: Saver
     clock: Clock
     prices: PriceBook
+    ledger: Ledger
     publish_delta: Callable[[Delta], None]
     files: Path
 
@@ -48,8 +50,8 @@ class Ticket:
 
     `input` is what the graph starts with; None goes on from the newest checkpoint. `fresh` says that the session has no
     state yet, `newest` which checkpoint is its whole state, if one is. `answers` are those of the run's questions by
-    graph id, `asked` the ids of all that were asked so far, `update` an edit of the state. `limits` are those of the
-    session and the request, the last one winning. `started_at` in µs, `active_us` of executions before.
+    graph id, `asked` the ids of all that were asked so far, `update` an edit of the state. `terms` are what the run is
+    charged to, and within which limits. `started_at` in µs, `active_us` of executions before.
     """
 
     key: RunKey
@@ -61,7 +63,7 @@ class Ticket:
     asked: frozenset[str] = frozenset()
     update: Mapping[str, Any] | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    limits: tuple[Mapping[str, Any], ...] = ()
+    terms: Terms = Terms()
     step: bool = False
     started_at: int = 0
     active_us: int = 0
@@ -106,7 +108,7 @@ class Run:
             store=services.store,
             saver=services.saver,
             clock=services.clock,
-            budget=Budget.of(ticket.workflow.spec.limits, ticket.limits, elapsed=self.active_seconds),
+            budget=Budget(ticket.terms, services.ledger, elapsed=self.active_seconds, active_us=ticket.active_us),
             progress=Progress(),
             publish_delta=services.publish_delta,
             prices=services.prices,
@@ -124,6 +126,11 @@ class Run:
     def elapsed(self) -> float:
         """Seconds since this execution began."""
         return self._services.clock.monotonic() - self._began
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the execution has begun: before that it knows nothing of what the run used."""
+        return self._graph_task is not None
 
     # -- control -----------------------------------------------------------------------------------------------
 
@@ -147,6 +154,7 @@ class Run:
         """Runs the graph; returns when no code of the run executes any more and all it logged is durable."""
         if self.stop_requested:
             return Outcome(status=RunStatus.STOPPED)
+        self._began = self._services.clock.monotonic()  # time in the queue is no use of anything
         self._graph_task = asyncio.create_task(self._invoke(), name=f"run {self.ticket.key.run_id}")
         await asyncio.wait({self._graph_task})
         await self.context.live.wait_empty()
@@ -154,6 +162,7 @@ class Run:
         return await self._settled(outcome)
 
     async def _invoke(self) -> object:
+        await self.context.budget.open()
         if self.ticket.input is None:
             await self._remember()
         config: RunnableConfig = {
@@ -173,8 +182,8 @@ class Run:
     async def _remember(self) -> None:
         """Takes up what the run had used and where it was before this execution."""
         key = self.ticket.key
-        self.context.budget.replay(await self._services.store.spent(key))
-        self.context.progress = Progress.replay(await self._services.store.steps(key))
+        self.context.progress = progress = Progress.replay(await self._services.store.steps(key))
+        self.context.budget.replay(await self._services.store.spent(key), steps=progress.steps)
 
     async def _graph_input(self) -> Any:
         ticket = self.ticket
@@ -239,6 +248,8 @@ class Run:
             kept = [record for record in facts.records if record.record_type is not RecordType.MESSAGE]
             if binding.failure is None and (kept or facts.calls):
                 binding.gather(Facts(records=kept, calls=facts.calls))
+        if outcome.status is None and binding.failure is None:  # no change of the status will take them along
+            binding.gather(Facts(charges=self.context.budget.charges()))
         try:
             if outcome.status is None or binding.gathered.needs_statement:
                 binding.flush()

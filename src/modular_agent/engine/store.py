@@ -6,6 +6,7 @@ not a coroutine function enqueues before it returns, so the order of calls is th
 
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal, NamedTuple, Protocol
 
 from modular_agent.engine.channels import Segment
@@ -13,6 +14,7 @@ from modular_agent.events import Record, SessionRef
 from modular_agent.lifecycle import RunStatus
 
 __all__ = [
+    "Charge",
     "CheckpointRow",
     "CheckpointStore",
     "EffectIntent",
@@ -27,6 +29,9 @@ __all__ = [
     "RunChange",
     "RunKey",
     "RunStore",
+    "Scope",
+    "ScopeKind",
+    "Spent",
     "StoredCheckpoint",
     "TaskWrite",
     "WriteRow",
@@ -64,6 +69,67 @@ class ModelCall:
     price_source: str | None
     error_kind: str | None = None
     served_by: str | None = None
+
+
+class ScopeKind(StrEnum):
+    """Whose use is counted together."""
+
+    RUN = "run"
+    SESSION = "session"
+    WORKFLOW = "workflow"
+    KEY = "key"
+    INSTALLATION = "installation"
+
+
+class Scope(NamedTuple):
+    """What is counted together: `subject` is the id of the session, workflow or key, empty for the installation."""
+
+    kind: ScopeKind
+    subject: str
+
+
+@dataclass(slots=True)
+class Spent:
+    """What was used: model calls that answered, tokens (those without a price also apart), money, steps, time in µs."""
+
+    calls: int = 0
+    tokens: int = 0
+    unpriced_tokens: int = 0
+    cost_nano: int = 0
+    steps: int = 0
+    active_us: int = 0
+
+    def add(self, other: "Spent") -> None:
+        self.calls += other.calls
+        self.tokens += other.tokens
+        self.unpriced_tokens += other.unpriced_tokens
+        self.cost_nano += other.cost_nano
+        self.steps += other.steps
+        self.active_us += other.active_us
+
+    def numbers(self) -> tuple[int, ...]:
+        """The values, in the order of the fields."""
+        return (self.calls, self.tokens, self.unpriced_tokens, self.cost_nano, self.steps, self.active_us)
+
+    @classmethod
+    def of(cls, call: ModelCall) -> "Spent":
+        """What a call used; one that failed counts as none."""
+        tokens = call.prompt_tokens + call.completion_tokens
+        return cls(
+            calls=int(call.error_kind is None),
+            tokens=tokens,
+            unpriced_tokens=tokens if call.cost_nano is None else 0,
+            cost_nano=call.cost_nano or 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a run used since its last charge, to be added to each scope on a day (days since the epoch, UTC)."""
+
+    scopes: Sequence[Scope]
+    day: int
+    spent: Spent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +246,7 @@ class Facts:
     inbox_taken: list[str] = field(default_factory=list[str])
     writes: list[TaskWrite] = field(default_factory=list[TaskWrite])
     checkpoints: list[NewCheckpoint] = field(default_factory=list[NewCheckpoint])
+    charges: list[Charge] = field(default_factory=list[Charge])
     clears_pending: bool = False
 
     def __bool__(self) -> bool:
@@ -192,6 +259,7 @@ class Facts:
             or self.effects
             or self.questions
             or self.inbox_taken
+            or self.charges
             or self.clears_pending
         )
 
@@ -209,6 +277,7 @@ class Facts:
         self.inbox_taken += other.inbox_taken
         self.writes += other.writes
         self.checkpoints += other.checkpoints
+        self.charges += other.charges
         self.clears_pending = self.clears_pending or other.clears_pending
 
 
@@ -302,6 +371,10 @@ class RunStore(CheckpointStore, Protocol):
 
     async def spent(self, run: RunKey) -> Sequence[ModelCall]:
         """The run's model calls so far, for its budget."""
+        ...
+
+    async def usage(self, scopes: Sequence[Scope], *, day: int) -> Sequence[tuple[Spent, Spent]]:
+        """What each scope has used in all, and on that day."""
         ...
 
     async def steps(self, run: RunKey) -> Sequence[Mapping[str, Any]]:

@@ -171,6 +171,7 @@ class Supervisor:
             _log.exception("run_lost", run_id=run.ticket.key.run_id, session_id=run.ticket.key.session.session_id)
         finally:
             execution.started.set()
+            run.context.budget.close()
             self._places += 1
             self._executions.pop(run.ticket.key.run_id, None)
             self._closing[run.ticket.key.run_id] = execution.ended
@@ -224,6 +225,7 @@ class Supervisor:
         )
         facts = run.unwritten()
         facts.records.append(record)
+        facts.charges += run.context.budget.charges()
         return await self._services.store.change(run.ticket.key, change, facts)
 
     # -- control -----------------------------------------------------------------------------------------------

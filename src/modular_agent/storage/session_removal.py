@@ -126,10 +126,11 @@ def _delete_piece(table: str, keys: str, n: int) -> Callable[[sqlite3.Connection
 def _delete_session(n: int) -> Callable[[sqlite3.Connection], None]:
     def step(connection: sqlite3.Connection) -> None:
         row = connection.execute(
-            "SELECT created_at FROM sessions WHERE n = ? AND deleted_at IS NOT NULL", (n,)
+            "SELECT created_at, session_id FROM sessions WHERE n = ? AND deleted_at IS NOT NULL", (n,)
         ).fetchone()
         if row is not None:
             count_session(connection, n, created_at=row[0], sign=-1)
+            connection.execute("DELETE FROM spending WHERE scope = 'session' AND subject = ?", (row[1],))
             connection.execute("DELETE FROM sessions WHERE n = ?", (n,))
 
     return step

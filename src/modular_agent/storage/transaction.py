@@ -11,6 +11,7 @@ import itertools
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from operator import add
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
@@ -339,7 +340,8 @@ class GroupTransaction:
             for key, rows in entry.unit.rows.items():
                 merged.setdefault(key, []).extend(rows)
         for table, conflict in sorted(merged, key=lambda key: self._order[key[0]]):  # what is referred to comes first
-            self._execute(table, conflict, merged[table, conflict])
+            rows = merged[table, conflict]
+            self._execute(table, conflict, _summed(table, rows) if conflict is Conflict.ADD else rows)
 
     def _insert_facts(self, units: list[PreparedUnit]) -> int:
         """Inserts the facts that are not there yet; how many that were.
@@ -428,6 +430,17 @@ def _waves(group: Sequence[PreparedUnit]) -> Iterator[_Wave]:
         else:
             merged.append((index, entry))
     yield from filter(None, (merged, [*special.values()]))
+
+
+def _summed(table: Table, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows to be added, one for each key: what many units count goes into the same few rows."""
+    width = len(table.primary_key)
+    sums: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for row in rows:
+        key, numbers = row[:width], row[width:]
+        found = sums.get(key)
+        sums[key] = numbers if found is None else tuple(map(add, found, numbers))
+    return [(*key, *numbers) for key, numbers in sums.items()]
 
 
 def _session_update() -> tuple[str, str]:

@@ -11,6 +11,7 @@ from modular_agent.api.errors import ErrorHandlers
 from modular_agent.api.middleware.access_log import AccessLog
 from modular_agent.api.middleware.body_limit import BodyLimit
 from modular_agent.api.middleware.drain import Drain, Gate
+from modular_agent.api.middleware.identity import Identity
 from modular_agent.api.middleware.origin import OriginCheck
 from modular_agent.api.middleware.rate_limit import RateLimit, Rates
 from modular_agent.api.middleware.request_id import RequestId
@@ -81,5 +82,6 @@ def middleware_stack(
         rates = options.rates or Rates(options.rate_limit_per_minute, options.rate_limit_burst)
         stack.append(Middleware(RateLimit, rates=rates, clock=options.clock))
     stack.append(Middleware(UnexpectedErrors, handlers=handlers))
+    stack.append(Middleware(Identity))
     stack.append(Middleware(BodyLimit, limit=options.max_body_bytes, max_json_depth=options.max_json_depth))
     return stack

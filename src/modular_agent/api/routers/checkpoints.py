@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Query
 
-from modular_agent.api.dependencies import CallerDep, RuntimeDep, SessionDep
+from modular_agent.api.dependencies import ApiKeyDep, CallerDep, RuntimeDep, SessionDep
 from modular_agent.api.openapi import problems
 from modular_agent.api.requests import JsonRoute
 from modular_agent.api.responses import JsonResponse
@@ -100,6 +100,7 @@ async def fork_session(
     session: SessionDep,
     runtime: RuntimeDep,
     caller: CallerDep,
+    api_key: ApiKeyDep,
     body: Annotated[ForkSession | None, Body()] = None,
 ) -> JsonResponse:
     """Makes a session that goes on from a checkpoint, with another model, prompt or workflow version if asked.
@@ -107,7 +108,9 @@ async def fork_session(
     Where a run was under way at the checkpoint, the new session has it paused: `resume` goes on.
     """
     given = body or ForkSession()
-    forked = await runtime.checkpoints.fork(session, ForkRequest(**given.model_dump(), requested_by=caller))
+    forked = await runtime.checkpoints.fork(
+        session, ForkRequest(**given.model_dump(), requested_by=caller, key_id=api_key)
+    )
     return JsonResponse(session_view(forked), status_code=201)
 
 

@@ -9,11 +9,13 @@ from starlette.responses import Response, StreamingResponse
 
 from modular_agent.api.dependencies import (
     MAX_ID_LENGTH,
+    ApiKeyDep,
     CallerDep,
     IdempotencyKey,
     RuntimeDep,
     SessionDep,
     caller_of,
+    key_id_of,
     runtime_of,
 )
 from modular_agent.api.event_stream import EventStream
@@ -22,6 +24,7 @@ from modular_agent.api.requests import JsonRequest, JsonRoute, ShortRoute
 from modular_agent.api.responses import JsonResponse
 from modular_agent.api.routers.sessions import fingerprint
 from modular_agent.api.schemas.runs import AnswerInterrupt, InterruptList, RunAnswer, RunList, StartRun
+from modular_agent.domain.auth import KeyNotForKeys
 from modular_agent.domain.history.tail import log_head
 from modular_agent.domain.runs import (
     AnswerInvalid,
@@ -61,7 +64,7 @@ _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-def start_request(body: StartRun, *, by: str, key: str | None, path: str) -> StartRequest:
+def start_request(body: StartRun, *, by: str, api_key: str | None, key: str | None, path: str) -> StartRequest:
     """The run that a body asks for."""
     changes: Mapping[str, Any] = body.input if isinstance(body.input, dict) else {}
     message = body.message if body.message is not None else body.input if isinstance(body.input, str) else None
@@ -71,6 +74,7 @@ def start_request(body: StartRun, *, by: str, key: str | None, path: str) -> Sta
         limits=body.limits,
         checkpoint_id=body.checkpoint_id,
         requested_by=by,
+        key_id=api_key,
         idempotency_key=key,
         fingerprint="" if key is None else fingerprint(path, body.model_dump(mode="json")),
     )
@@ -135,7 +139,8 @@ async def start_run(
 ) -> Response:
     """Starts a run once its input is durable. A client that goes away never stops it."""
     runtime = runtime_of(request)  # each part that is asked for as a dependency costs a request 30 µs
-    wanted = start_request(body, by=caller_of(request), key=key, path=request.scope["path"])
+    by, api_key = caller_of(request), key_id_of(request)
+    wanted = start_request(body, by=by, api_key=api_key, key=key, path=request.scope["path"])
     run_id = await runtime.multitask.start(session, wanted, mode=MultitaskMode(body.multitask))
     if body.mode == "background":
         return JsonResponse(await _view(runtime, session, run_id), status_code=202)
@@ -284,19 +289,20 @@ async def list_interrupts(session: SessionDep, runtime: RuntimeDep) -> JsonRespo
     response_model=RunAnswer,
     responses={
         **_ACCEPTED,
-        **problems(SessionUnknown, InterruptUnknown, InterruptClosed, AnswerInvalid, QueueFull),
+        **problems(SessionUnknown, InterruptUnknown, InterruptClosed, AnswerInvalid, KeyNotForKeys, QueueFull),
     },
 )
 async def answer_interrupt(
     session: SessionDep,
     runtime: RuntimeDep,
     caller: CallerDep,
+    api_key: ApiKeyDep,
     interrupt_id: InterruptId,
     body: Annotated[AnswerInterrupt, Body()],
     wait: Wait = False,
 ) -> JsonResponse:
     """Answers a question; the run goes on when it was the last one open."""
-    run = await runtime.control.answer(session, interrupt_id, body.answer, by=caller)
+    run = await runtime.control.answer(session, interrupt_id, body.answer, by=caller, key_id=api_key)
     return await _when_asked(runtime, session, run.run_id, wait=wait)
 
 

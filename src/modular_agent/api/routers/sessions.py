@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query
 
-from modular_agent.api.dependencies import CallerDep, IdempotencyKey, RuntimeDep, SessionDep
+from modular_agent.api.dependencies import ApiKeyDep, CallerDep, IdempotencyKey, RuntimeDep, SessionDep
 from modular_agent.api.openapi import problems
 from modular_agent.api.requests import JsonRoute
 from modular_agent.api.responses import JsonResponse, dump
@@ -46,7 +46,7 @@ def fingerprint(path: str, body: object) -> str:
     return hashlib.sha256(path.encode() + b"\n" + dump(body)).hexdigest()
 
 
-def create_request(body: CreateSession, *, key: str | None = None) -> CreateRequest:
+def create_request(body: CreateSession, *, api_key: str | None, key: str | None = None) -> CreateRequest:
     """The session that a body asks for."""
     return CreateRequest(
         workflow_config_path=body.workflow_config_path,
@@ -57,6 +57,7 @@ def create_request(body: CreateSession, *, key: str | None = None) -> CreateRequ
         metadata=body.metadata,
         title=body.title,
         tags=body.tags,
+        key_id=api_key,
         idempotency_key=key,
         fingerprint=fingerprint("/sessions/", body.model_dump(mode="json")),
     )
@@ -121,10 +122,10 @@ async def list_sessions(
     ),
 )
 async def create_session(
-    runtime: RuntimeDep, body: Annotated[CreateSession, Body()], key: IdempotencyKey = None
+    runtime: RuntimeDep, api_key: ApiKeyDep, body: Annotated[CreateSession, Body()], key: IdempotencyKey = None
 ) -> JsonResponse:
     """Makes a session on the current version of a workflow; it stays with that version."""
-    session = await runtime.sessions.create(create_request(body, key=key))
+    session = await runtime.sessions.create(create_request(body, api_key=api_key, key=key))
     return JsonResponse(session_view(session), status_code=201)
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, WebSocket
 from pydantic import BaseModel, ValidationError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from modular_agent.api.dependencies import caller_of, runtime_of
+from modular_agent.api.dependencies import caller_of, key_id_of, runtime_of
 from modular_agent.api.language import language_of
 from modular_agent.api.routers.runs import start_request
 from modular_agent.api.routers.sessions import create_request
@@ -86,9 +86,10 @@ class _Access:
 class _Commands:
     """Implements `CommandHandler`: what a client asks for over its WebSocket is what REST does."""
 
-    def __init__(self, runtime: Runtime, by: str) -> None:
+    def __init__(self, runtime: Runtime, by: str, api_key: str | None) -> None:
         self._runtime = runtime
         self._by = by
+        self._api_key = api_key
 
     async def control(self, command: Control, *, accepted: Accepted) -> Mapping[str, Any]:
         if command.action == "start":
@@ -107,7 +108,9 @@ class _Commands:
             absent = [name for name in ("interrupt_id", "answer") if name not in given]
             if absent:
                 raise _missing(*absent)
-            run = await control.answer(session, str(given["interrupt_id"]), given["answer"], by=by)
+            run = await control.answer(
+                session, str(given["interrupt_id"]), given["answer"], by=by, key_id=self._api_key
+            )
         else:
             fault = Fault(code="unknown_action", message=f"there is no action {command.action!r}", path="action")
             raise ControlInvalid([fault])
@@ -120,9 +123,9 @@ class _Commands:
         given = {key: value for key, value in command.data.items() if key in StartRun.model_fields}
         rest = {key: value for key, value in command.data.items() if key not in given}
         body = _validated(StartRun, given)
-        wanted = start_request(body, by=self._by, key=None, path="")
+        wanted = start_request(body, by=self._by, api_key=self._api_key, key=None, path="")
         if command.session_id is None:
-            new = create_request(_validated(CreateSession, rest))
+            new = create_request(_validated(CreateSession, rest), api_key=self._api_key)
             session, run_id = await self._runtime.sessions.start_in_new(new, wanted)
         elif rest:
             raise ControlInvalid([Fault(code="unknown_key", message="unknown key", path=key) for key in rest])
@@ -196,7 +199,7 @@ async def websocket(
             _Socket(websocket),
             hub=runtime.hub,
             access=_Access(runtime),
-            handler=_Commands(runtime, by),
+            handler=_Commands(runtime, by, key_id_of(websocket)),
             clock=runtime.clock,
             client_id=client_id,
             owner=TENANT,

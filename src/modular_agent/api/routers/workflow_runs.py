@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path
 from starlette.responses import Response, StreamingResponse
 
-from modular_agent.api.dependencies import CallerDep, IdempotencyKey, RuntimeDep
+from modular_agent.api.dependencies import ApiKeyDep, CallerDep, IdempotencyKey, RuntimeDep
 from modular_agent.api.openapi import events_content, problems
 from modular_agent.api.requests import JsonRoute
 from modular_agent.api.responses import JsonResponse
@@ -28,7 +28,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = problems(
 
 
 async def _start(
-    runtime: Runtime, workflow_id: str, body: RunWorkflow, *, by: str, key: str | None
+    runtime: Runtime, workflow_id: str, body: RunWorkflow, *, by: str, api_key: str | None, key: str | None
 ) -> tuple[Session, str]:
     """Makes a session and starts its run; a repeated request finds both."""
     mark = fingerprint(f"/workflows/{workflow_id}/run", body.model_dump(mode="json"))
@@ -36,6 +36,7 @@ async def _start(
         workflow_id=workflow_id,
         agent_config=body.agent_config,
         initial_state=body.initial_state,
+        key_id=api_key,
         idempotency_key=key,
         fingerprint=mark,
     )
@@ -43,6 +44,7 @@ async def _start(
         message=body.message,
         limits=body.limits,
         requested_by=by,
+        key_id=api_key,
         idempotency_key=None if key is None else f"{key}/run",
         fingerprint=mark,
     )
@@ -54,11 +56,12 @@ async def run_workflow(
     workflow_id: WorkflowId,
     runtime: RuntimeDep,
     caller: CallerDep,
+    api_key: ApiKeyDep,
     body: Annotated[RunWorkflow, Body()],
     key: IdempotencyKey = None,
 ) -> JsonResponse:
     """Makes a session, runs the workflow in it, and answers when the run has ended or paused."""
-    session, run_id = await _start(runtime, workflow_id, body, by=caller, key=key)
+    session, run_id = await _start(runtime, workflow_id, body, by=caller, api_key=api_key, key=key)
     await runtime.runs.wait(run_id)
     return JsonResponse(await runtime.views.full(session, await runtime.runs.get(session.ref, run_id)))
 
@@ -79,11 +82,12 @@ async def stream_workflow(
     workflow_id: WorkflowId,
     runtime: RuntimeDep,
     caller: CallerDep,
+    api_key: ApiKeyDep,
     body: Annotated[RunWorkflow, Body()],
     key: IdempotencyKey = None,
 ) -> Response:
     """The same as a stream of events, to the run's end. A client that goes away does not stop the run."""
-    session, run_id = await _start(runtime, workflow_id, body, by=caller, key=key)
+    session, run_id = await _start(runtime, workflow_id, body, by=caller, api_key=api_key, key=key)
     run = await runtime.runs.get(session.ref, run_id)
     headers = {"X-Session-ID": session.session_id, "X-Run-ID": run_id}
     return await event_stream(runtime, session, after_seq=run.first_seq, run_id=run_id, headers=headers)

@@ -5,7 +5,7 @@ What wins: what was stored, the environment, `.env`, `global.yaml`, the default.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -59,6 +59,8 @@ def _fault(key: str, error: Any) -> Fault:  # one of Pydantic's
 
 def plain(value: Any) -> Any:
     """A value as JSON."""
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in cast("dict[str, Any]", value).items()}
     return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
 
 

@@ -3,7 +3,6 @@
 from modular_agent.domain.runs.control import RunControl
 from modular_agent.domain.runs.errors import (
     AnswerInvalid,
-    LimitsInvalid,
     NoActiveRun,
     NotPaused,
     QuestionsOpen,
@@ -15,7 +14,7 @@ from modular_agent.domain.runs.multitask import Multitask, MultitaskMode
 from modular_agent.domain.runs.requests import StartRequest
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.views import RunViews, interrupt_view, waiting_view
-from modular_agent.engine.errors import AgentConfigInvalid, QueueFull, StateInvalid
+from modular_agent.engine.errors import AgentConfigInvalid, LimitsInvalid, QueueFull, StateInvalid
 from modular_agent.storage.errors import InterruptClosed, InterruptUnknown, RunAlreadyActive, RunUnknown
 from modular_agent.storage.repositories.interrupts import WaitingFilter
 

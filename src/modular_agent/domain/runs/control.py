@@ -7,9 +7,11 @@ from typing import Any, cast
 import structlog
 from jsonschema.validators import Draft202012Validator
 
+from modular_agent.domain.auth import KeyNotForKeys
 from modular_agent.domain.runs.errors import AnswerInvalid, NoActiveRun, NotPaused, QuestionsOpen
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
+from modular_agent.domain.runs.terms import ALLOWED
 from modular_agent.engine.store import Facts, RunKey
 from modular_agent.engine.supervisor import Supervisor
 from modular_agent.errors import Fault, IllegalTransition
@@ -25,6 +27,7 @@ from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
 __all__ = ["RunControl"]
 
+_OF_OTHERS = frozenset({"workflow", "key", "installation"})
 _TAKES_UP = frozenset({RunStatus.FAILED, RunStatus.STOPPED})
 _log = structlog.get_logger(__name__)
 
@@ -138,10 +141,14 @@ class RunControl:
             raise IllegalTransition(noun="run", status=run.status, target=RunStatus.RUNNING) from None
         return await self._runs.get(session.ref, run.run_id)
 
-    async def answer(self, session: SessionRow, interrupt_id: str, answer: Any, *, by: str) -> RunRow:
+    async def answer(
+        self, session: SessionRow, interrupt_id: str, answer: Any, *, by: str, key_id: str | None = None
+    ) -> RunRow:
         """Answers a question of the session's run, and has the run go on when it was the last one open.
 
-        Raises `InterruptUnknown`, `InterruptClosed` for a second answer, `AnswerInvalid` for one that does not fit.
+        Parallel branches that ask about the same limit take the same answer. `key_id` is the API key of who answers.
+        Raises `InterruptUnknown`, `InterruptClosed` for a second answer, `AnswerInvalid` for one that does not fit,
+        `KeyNotForKeys` for one that would lift a limit that others set for the key.
         """
         row = await self._runs.interrupts.get(interrupt_id)
         if row is None or row.session_n != session.n:
@@ -149,8 +156,16 @@ class RunControl:
         if row.status != "open":
             raise InterruptClosed(interrupt_id=interrupt_id, status=row.status)
         _check_answer(row, answer)
+        if key_id is not None and _is_lifted(row, answer):
+            raise KeyNotForKeys(what=f"raise the budget {row.question['budget']}")
         run = await self._runs.get(session.ref, row.run_id)
         await self._store_answer(session, run, row, answer, by)
+        if row.kind == "budget":
+            for other in await self._runs.interrupts.of_run(run.run_id, session.ref):
+                if other.status == "open" and _is_alike(row, other):
+                    with contextlib.suppress(InterruptClosed):  # answered by somebody else meanwhile
+                        run = await self._runs.get(session.ref, row.run_id)
+                        await self._store_answer(session, run, other, answer, by)
         return await self._after_answer(session, run)
 
     async def _store_answer(self, session: SessionRow, run: RunRow, row: InterruptRow, answer: Any, by: str) -> None:
@@ -170,10 +185,8 @@ class RunControl:
         self._store.add_facts(unit, RunKey(session.ref, run.run_id, run.epoch), Facts(records=[record]))
         now = self._clock.now_us()
         step = answer_interrupt(row.interrupt_id, answer=answer, answered_by=by, now_us=now)
-        raised = _raised_limits(row, answer)
-        unit.first = (
-            in_order(step, change_run(run.run_id, RunChange(limits={**run.limits, **raised}))) if raised else step
-        )
+        limits = _raised_limits(run, row, answer)
+        unit.first = in_order(step, change_run(run.run_id, RunChange(limits=limits))) if limits != run.limits else step
         await self._writer.commit(unit)
 
     async def _after_answer(self, session: SessionRow, run: RunRow) -> RunRow:
@@ -218,8 +231,27 @@ def _check_answer(row: InterruptRow, answer: Any) -> None:
         raise AnswerInvalid(faults)
 
 
-def _raised_limits(row: InterruptRow, answer: Any) -> Mapping[str, Any]:
-    """New limits in the answer of a budget question; they hold for the rest of the run, also after a restart."""
-    if row.kind != "budget" or not isinstance(answer, dict):
-        return {}
-    return {key: value for key, value in cast("dict[str, Any]", answer).items() if key != "stop"}
+def _raised_limits(run: RunRow, row: InterruptRow, answer: Any) -> Mapping[str, Any]:
+    """The run's limits with those in the answer of a budget question; they hold for its rest, also after a restart.
+
+    What others share is not raised: the run alone may use more than it says.
+    """
+    given = cast("dict[str, Any]", answer) if row.kind == "budget" and isinstance(answer, dict) else {}
+    raised = {name: value for name, value in given.items() if name != "stop"}
+    name = row.question.get("budget", "run")
+    if not raised or name == "run":
+        return {**run.limits, **raised}
+    allowed: Mapping[str, Any] = run.limits.get(ALLOWED) or {}
+    return {**run.limits, ALLOWED: {**allowed, name: {**allowed.get(name, {}), **raised}}}
+
+
+def _is_lifted(row: InterruptRow, answer: Any) -> bool:
+    """Whether an answer lets a run use more than a limit that is not its session's own."""
+    given = cast("dict[str, Any]", answer) if row.kind == "budget" and isinstance(answer, dict) else {}
+    return bool(given.keys() - {"stop"}) and row.question.get("budget", "run").partition(".")[0] in _OF_OTHERS
+
+
+def _is_alike(row: InterruptRow, other: InterruptRow) -> bool:
+    """Whether two questions of a run are about the same limit: parallel branches ask each, and one answer is meant."""
+    same = ("budget", "limit")
+    return other.kind == row.kind == "budget" and all(row.question.get(k) == other.question.get(k) for k in same)

@@ -5,7 +5,6 @@ from modular_agent.errors import AgentError, InvalidInput, Kind
 __all__ = [
     "AnswerInvalid",
     "CheckpointUnknown",
-    "LimitsInvalid",
     "NoActiveRun",
     "NotPaused",
     "QuestionsOpen",
@@ -75,12 +74,3 @@ class AnswerInvalid(InvalidInput):
     kind = Kind.INVALID
     english = "The answer does not fit the form ({count} fault(s))."
     chinese = "回答与表单不符（{count} 处错误）。"
-
-
-class LimitsInvalid(InvalidInput):
-    """The limits of a request cannot be used."""
-
-    code = "limits_invalid"
-    kind = Kind.INVALID
-    english = "The limits cannot be used ({count} fault(s))."
-    chinese = "限制无法使用（{count} 处错误）。"

@@ -114,7 +114,9 @@ class Interventions:
         ids = [row.inbox_id for row in waiting]
         state = {"messages": [row.message for row in waiting]}
         try:
-            run_id = await self._runs.start(session, StartRequest(state=state, requested_by="inbox"), inbox_ids=ids)
+            charged = await self._runs.charged(session.ref, ended.key.run_id)
+            request = StartRequest(state=state, requested_by="inbox", key_id=charged)
+            run_id = await self._runs.start(session, request, inbox_ids=ids)
         except AgentError as error:
             _log.warning("inbox_not_started", session_id=session.session_id, code=error.code)
             return

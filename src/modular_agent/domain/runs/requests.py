@@ -4,15 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from pydantic import ValidationError
-
-from modular_agent.domain.runs.errors import LimitsInvalid
 from modular_agent.engine.errors import StateInvalid
+from modular_agent.engine.limits import SessionLimits, checked_limits
 from modular_agent.engine.models import check_overrides
-from modular_agent.engine.spec.model import LimitsSpec
 from modular_agent.errors import Fault
 
-__all__ = ["StartRequest", "check_agent_config", "check_limits", "check_messages", "check_start"]
+__all__ = ["StartRequest", "check_agent_config", "check_messages", "check_start"]
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 
@@ -22,7 +19,8 @@ class StartRequest:
     """A new run: a person's `message` (text or content parts), changes of the `state`, `limits` of its own.
 
     With `checkpoint_id` it starts from the state there instead of the newest.
-    `idempotency_key` with the request's `fingerprint` makes a repeated request answer as the first did.
+    `idempotency_key` with the request's `fingerprint` makes a repeated request answer as the first did. `key_id` is
+    the API key that the request presented: the run is charged to it.
     """
 
     message: Any = None  # text or content parts
@@ -30,29 +28,14 @@ class StartRequest:
     limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
     checkpoint_id: str | None = None
     requested_by: str = "local"
+    key_id: str | None = None
     idempotency_key: str | None = None
     fingerprint: str = ""
 
 
-def check_limits(limits: Mapping[str, Any], *, path: str = "limits") -> None:
-    """Raises `LimitsInvalid` with every fault."""
-    try:
-        LimitsSpec.model_validate(dict(limits))
-    except ValidationError as error:
-        faults = [
-            Fault(
-                code="limit_value",
-                message=str(detail["msg"]),
-                path=".".join([path, *(str(part) for part in detail["loc"])]),
-            )
-            for detail in error.errors()
-        ]
-        raise LimitsInvalid(faults) from error
-
-
 def check_start(request: StartRequest) -> None:
     """Raises `LimitsInvalid` or `StateInvalid` for what no workflow could start with."""
-    check_limits(request.limits)
+    checked_limits(request.limits)
     if request.message is not None:
         faults = _content_faults(request.message, "message")
         found = [Fault(code="message_shape", message=text, path=at) for at, text in faults]
@@ -107,4 +90,4 @@ def _content_faults(content: Any, path: str) -> Iterator[tuple[str, str]]:
 def check_agent_config(config: Mapping[str, Any]) -> None:
     """Raises `AgentConfigInvalid` or `LimitsInvalid` for what a session may not override."""
     check_overrides(config)
-    check_limits(config.get("limits") or {}, path="agent_config.limits")
+    checked_limits(config.get("limits") or {}, SessionLimits, path="agent_config.limits")

@@ -6,12 +6,15 @@ from typing import Any, Final
 import orjson
 import structlog
 
+from modular_agent.domain.auth import ApiKeys
 from modular_agent.domain.configuration.values import LiveValues
 from modular_agent.domain.runs.going_back import ROLLED_BACK, GoingBack
 from modular_agent.domain.runs.requests import StartRequest, check_start
 from modular_agent.domain.runs.store import DatabaseRunStore
+from modular_agent.domain.runs.terms import RunTerms
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
+from modular_agent.engine.limits import checked_limits
 from modular_agent.engine.nodes.conversation import message_record, normalised, user_message
 from modular_agent.engine.run import Ticket
 from modular_agent.engine.store import Facts, RunKey
@@ -24,6 +27,7 @@ from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus, SessionSta
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, RunAlreadyActive, RunUnknown
 from modular_agent.storage.records import RecordFilter
+from modular_agent.storage.repositories.api_keys import ApiKeyRow, charge_to_key
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, settled_checkpoint
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
 from modular_agent.storage.repositories.interrupts import InterruptRepository
@@ -60,9 +64,11 @@ class RunsService:
         store: DatabaseRunStore,
         saver: Saver,
         clock: Clock,
+        keys: ApiKeys,
         live: LiveValues | None = None,
     ) -> None:
-        self._live = live or LiveValues()
+        self._terms = RunTerms(live or LiveValues())
+        self._api_keys = keys
         self._writer = database.writer
         self._catalog = catalog
         self._supervisor = supervisor
@@ -80,6 +86,10 @@ class RunsService:
     @property
     def rows(self) -> RunRepository:
         return self._runs
+
+    @property
+    def terms(self) -> RunTerms:
+        return self._terms
 
     @property
     def interrupts(self) -> InterruptRepository:
@@ -111,6 +121,7 @@ class RunsService:
             await self._go_back(session, workflow, request.checkpoint_id, by=request.requested_by)
         fresh = await self._is_fresh(session)
         given = await self._input(session, workflow, request, fresh=fresh)
+        charged = await self._charged(session, request.key_id)
         key = RunKey(session.ref, run_id or new_id("run"), 1)
         admission = self._supervisor.admit()
         try:
@@ -128,7 +139,9 @@ class RunsService:
             fresh=fresh,
             newest=newest,
             overrides=session.agent_config,
-            limits=self._limits(workflow, session.agent_config, request.limits),
+            terms=self._terms.of(
+                session, workflow.spec.limits, run_id=key.run_id, limits=checked_limits(request.limits), key=charged
+            ),
             started_at=started_at,
         )
         self._supervisor.start(ticket, admission)
@@ -140,14 +153,14 @@ class RunsService:
             raise RunAlreadyActive(run_id=active.run_id, status=active.status)
         await self._going_back.go(session.ref, workflow, checkpoint_id, by=by)
 
-    def _limits(
-        self, workflow: Workflow, config: Mapping[str, Any], request: Mapping[str, Any]
-    ) -> tuple[Mapping[str, Any], ...]:
-        """The default limits where the workflow sets none, then the session's overrides, then the request's."""
-        own = workflow.spec.limits.model_dump(exclude_none=True, exclude_unset=True)
-        defaults = {name: value for name, value in self._live.default_limits.items() if name not in own}
-        session: Mapping[str, Any] = config.get("limits") or {}
-        return (defaults, session, request)
+    async def charged(self, session: SessionRef, run_id: str) -> str | None:
+        """The id of the key that a run is charged to."""
+        key = await self._api_keys.charged(session, run_id)
+        return None if key is None else key.key_id
+
+    async def _charged(self, session: SessionRow, key_id: str | None) -> ApiKeyRow | None:
+        """The key that a new run is charged to: that of the request, or the one that the session was made with."""
+        return await self._api_keys.charged(session.ref) if key_id is None else self._api_keys.get(key_id)
 
     async def _is_fresh(self, session: SessionRow) -> bool:
         """Whether no run of the session has left a state."""
@@ -202,9 +215,16 @@ class RunsService:
         now = self._clock.now_us()
         status = admission.value
         new = NewRun(
-            run_id=key.run_id, session=key.session, now_us=now, status=status, input=given, limits=request.limits
+            run_id=key.run_id,
+            session=key.session,
+            now_us=now,
+            status=status,
+            input=given,
+            limits=checked_limits(request.limits),
         )
         steps: list[Callable[..., object]] = [create_run(new)]
+        if request.key_id is not None:
+            steps.append(charge_to_key(key.session.session_id, key.run_id, request.key_id))
         if inbox_ids:
             steps.append(take_inbox(key.session, inbox_ids=inbox_ids))
         if request.idempotency_key is not None:
@@ -242,6 +262,7 @@ class RunsService:
         workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         asked = await self._interrupts.of_run(run.run_id, session.ref)
         taken = await self._input_was_taken(session.ref, run)
+        charged = await self._api_keys.charged(session.ref, run.run_id)
         admission = self._supervisor.admit()
         try:
             changed = await self._reopen(session.ref, run, admission, control)
@@ -256,7 +277,7 @@ class RunsService:
             asked=frozenset(row.graph_id for row in asked),
             update=_edit(run),
             overrides=session.agent_config,
-            limits=self._limits(workflow, session.agent_config, changed.limits),
+            terms=self._terms.of(session, workflow.spec.limits, run_id=run.run_id, limits=changed.limits, key=charged),
             step=step,
             started_at=changed.started_at or self._clock.now_us(),
             active_us=changed.active_us,

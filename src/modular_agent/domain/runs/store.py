@@ -15,6 +15,8 @@ from modular_agent.engine.store import (
     ModelCall,
     RunChange,
     RunKey,
+    Scope,
+    Spent,
     StoredCheckpoint,
     WriteRow,
 )
@@ -31,6 +33,7 @@ from modular_agent.storage.repositories.errors import ErrorRow, put_error
 from modular_agent.storage.repositories.interrupts import open_interrupt
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository, LlmCallRow, put_llm_call
 from modular_agent.storage.repositories.sessions import SessionRepository
+from modular_agent.storage.repositories.spending import SpendingRepository, SpendingRow, add_spending
 from modular_agent.storage.unit_of_work import Committed, Conflict, Counters, Fence, UnitOfWork, in_order
 
 __all__ = ["DatabaseRunStore"]
@@ -49,6 +52,7 @@ class DatabaseRunStore:
         self._sessions = SessionRepository(database.readers)
         self._calls = LlmCallRepository(database.readers)
         self._runs = run_rows.RunRepository(database.readers)
+        self._spending = SpendingRepository(database.readers)
 
     # -- facts -------------------------------------------------------------------------------------------------
 
@@ -92,6 +96,9 @@ class DatabaseRunStore:
                 form=None if question.form is None else dict(question.form),
                 due_at=question.due_at,
             )
+        for charge in facts.charges:
+            for scope in charge.scopes:
+                add_spending(unit, SpendingRow(scope.kind.value, scope.subject, charge.day, *charge.spent.numbers()))
         if any(getattr(counters, name) for name in Counters.__slots__):
             unit.count(run.session, counters)
         self._add_state(unit, run.session, facts)
@@ -229,6 +236,10 @@ class DatabaseRunStore:
 
     async def spent(self, run: RunKey) -> Sequence[ModelCall]:
         return [_model_call(row) for row in await self._calls.calls_of_run(run.session, run.run_id)]
+
+    async def usage(self, scopes: Sequence[Scope], *, day: int) -> Sequence[tuple[Spent, Spent]]:
+        found = await self._spending.of([(scope.kind.value, scope.subject) for scope in scopes], day=day)
+        return [(Spent(*in_all.sums()), Spent(*on_day.sums())) for in_all, on_day in found]
 
     async def steps(self, run: RunKey) -> Sequence[Mapping[str, Any]]:
         chosen = RecordFilter(types=(RecordType.STEP,), run_id=run.run_id)

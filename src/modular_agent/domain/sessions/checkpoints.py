@@ -1,7 +1,7 @@
 """Checkpoints of a session: listed, saved, gone back to, and forked from."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from modular_agent.storage.database import Database
 from modular_agent.storage.errors import SessionBusy, SessionIdTaken
 from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.checkpoint_pruning import copy_checkpoint
+from modular_agent.storage.repositories.api_keys import charge_to_key
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, CheckpointSummary, save_checkpoint
 from modular_agent.storage.repositories.runs import NewRun, RunRepository, create_run
 from modular_agent.storage.repositories.sessions import (
@@ -62,6 +63,7 @@ class ForkRequest:
     tags: Sequence[str] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     requested_by: str = "local"
+    key_id: str | None = None  # the API key that the new session is charged to
 
 
 class SessionCheckpoints:
@@ -199,6 +201,7 @@ class SessionCheckpoints:
                 segments,
                 run_id,
                 pending=checkpoint_id == newest,
+                key_id=request.key_id,
                 now=now,
             )
             try:
@@ -277,6 +280,7 @@ def _copying(
     run_id: str | None,
     *,
     pending: bool,
+    key_id: str | None,
     now: int,
 ) -> Any:
     """The step that copies the state into the new session; a run that was under way there waits, paused."""
@@ -285,7 +289,9 @@ def _copying(
         (n,) = connection.execute("SELECT n FROM sessions WHERE session_id = ?", (target_id,)).fetchone()
         target = SessionRef(n, target_id)
         copy = copy_checkpoint(source, target, checkpoint_id=checkpoint_id, segments=segments, pending=pending)
-        steps = [copy]
+        steps: list[Callable[..., object]] = [copy]
+        if key_id is not None:
+            steps.append(charge_to_key(target_id, "", key_id))
         if run_id is not None:
             new = NewRun(run_id=run_id, session=target, now_us=now, status=RunStatus.PAUSED)
             steps += [create_run(new), _claim(target, run_id)]

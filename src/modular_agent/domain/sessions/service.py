@@ -24,6 +24,7 @@ from modular_agent.kit.ids import session_id
 from modular_agent.realtime.hub import Hub
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, SessionBusy, SessionIdTaken, SessionUnknown
+from modular_agent.storage.repositories.api_keys import charge_to_key
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key, release_key
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository
@@ -59,6 +60,7 @@ class CreateRequest:
     title: str | None = None
     tags: Sequence[str] = ()
     tenant: str = "default"
+    key_id: str | None = None
     idempotency_key: str | None = None
     fingerprint: str = ""
 
@@ -166,6 +168,8 @@ class SessionsService:
             initial_state=request.initial_state,
         )
         steps: list[Callable[..., object]] = [create_session(new), touch_workflow(loaded.spec.name, now_us=now)]
+        if request.key_id is not None:
+            steps.append(charge_to_key(proposed, "", request.key_id))
         if request.idempotency_key is not None:
             key, fingerprint = request.idempotency_key, request.fingerprint
             claim = claim_key(tenant=request.tenant, key=key, fingerprint=fingerprint, subject=proposed, now_us=now)

@@ -3,10 +3,12 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
+from modular_agent.engine.budgets import Need
 from modular_agent.engine.errors import OutputInvalid
 from modular_agent.engine.expressions import Expression
 from modular_agent.engine.nodes.conversation import public
 from modular_agent.engine.nodes.reading import evaluate
+from modular_agent.engine.nodes.spending import within_limits
 from modular_agent.engine.nodes.visit import Body, Updates, Visit
 from modular_agent.events import RecordType
 
@@ -20,6 +22,7 @@ def function(call: FunctionCall, inputs: Mapping[str, Expression] | None, *, wri
     """The body of a `function` node: with `inputs` the code gets these arguments, without it gets `state`."""
 
     async def body(visit: Visit) -> Updates:
+        within_limits(visit, Need())  # a cycle of code alone is bounded by steps and seconds
         if inputs is None:
             arguments: dict[str, Any] = {"state": public({**visit.state, **(visit.sent or {})})}
         else:

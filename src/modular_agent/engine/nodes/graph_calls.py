@@ -21,10 +21,11 @@ from langchain_core.tracers._streaming import (
 )
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
+from modular_agent.engine.budgets import Need, Reservation
 from modular_agent.engine.errors import LimitReached
 from modular_agent.engine.nodes.call_records import cost_record, usage_record
 from modular_agent.engine.nodes.langchain_messages import from_langchain, plain
-from modular_agent.engine.nodes.spending import within_budget
+from modular_agent.engine.nodes.spending import hold_now, need_of_unknown
 from modular_agent.engine.nodes.visit import Visit
 from modular_agent.engine.providers.port import Usage
 from modular_agent.engine.providers.tokens import estimate_tokens
@@ -48,7 +49,7 @@ class _ModelCall:
 
     provider: str
     model: str
-    reserved: int
+    held: Reservation
     prompt_tokens: int  # estimated
     began: float
     message_id: str = field(default_factory=lambda: new_id("rec"))
@@ -174,7 +175,7 @@ class GraphCalls(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
             for run_id in list(self._tools):
                 self._tool_end(run_id, "The call was cancelled.", success=False, error_type="CancelledError")
         for call in self._models.values():
-            self._visit.context.budget.settle(call.reserved, None)
+            call.held.release()
         self._models.clear()
         self._tools.clear()
         self._closed = True
@@ -190,13 +191,19 @@ class GraphCalls(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
         parameters: Mapping[str, Any] = more.get("invocation_params") or {}
         metadata: Mapping[str, Any] = more.get("metadata") or {}
         estimate = estimate_tokens(text)
-        self._refuse_over_budget(estimate)
-        model = metadata.get("ls_model_name") or parameters.get("model") or parameters.get("model_name")
         name = (serialized or {}).get("name")
+        provider = f"langchain:{metadata.get('ls_provider') or name or 'unknown'}"
+        model = str(
+            metadata.get("ls_model_name")
+            or parameters.get("model")
+            or parameters.get("model_name")
+            or name
+            or "unknown"
+        )
         call = _ModelCall(
-            provider=f"langchain:{metadata.get('ls_provider') or name or 'unknown'}",
-            model=str(model or name or "unknown"),
-            reserved=context.budget.reserve(tokens=estimate),
+            provider=provider,
+            model=model,
+            held=self._held(need_of_unknown(self._visit, provider, model, estimate)),
             prompt_tokens=estimate,
             began=context.clock.monotonic(),
         )
@@ -217,14 +224,14 @@ class GraphCalls(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
             )
         )
 
-    def _refuse_over_budget(self, tokens: int) -> None:
+    def _held(self, need: Need) -> Reservation:
+        """What the call holds of the limits. Raises `OverBudget`."""
         if self.refusal is None:
             try:
-                self._node_context.run(within_budget, self._visit, calls=1, tokens=tokens)
+                return self._node_context.run(hold_now, self._visit, need)
             except (GraphInterrupt, LimitReached) as error:
                 self.refusal = error
-        if self.refusal is not None:
-            raise OverBudget
+        raise OverBudget
 
     def _token(self, run_id: UUID, text: str) -> None:
         call, context = self._models.get(run_id), self._visit.context
@@ -282,12 +289,12 @@ class GraphCalls(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
             served_by="",
             price_source=f"{price.source} {price.version}".strip() if price else None,
         )
-        context.budget.settle(call.reserved, made)
         context.emit(
             response,
             usage_record(self._visit, made, source=usage.source, message_id=call.message_id),
             cost_record(self._visit, made, message_id=call.message_id),
             calls=[made],
+            charges=context.budget.settle(call.held, made),
         )
 
     def _fail(self, run_id: UUID, error: BaseException) -> None:
@@ -299,7 +306,7 @@ class GraphCalls(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
             self._publish(call, "", offset=0, abandoned=True)
         kind = "cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__name__
         response = self._response(call, error={"type": kind, "message": str(error) or kind, "retry_in": None})
-        context.budget.settle(call.reserved, None)
+        call.held.release()
         context.emit(response, calls=[self._numbers(call, response.record_id, error_kind=kind)])
 
     def _response(self, call: _ModelCall, **more: Any) -> Record:

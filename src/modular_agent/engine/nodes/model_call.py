@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modular_agent.engine.budgets import Reservation
 from modular_agent.engine.failures import error_record
 from modular_agent.engine.nodes.call_records import cost_record, usage_record
-from modular_agent.engine.nodes.spending import within_budget
+from modular_agent.engine.nodes.spending import hold, need_of
 from modular_agent.engine.nodes.visit import Visit
 from modular_agent.engine.providers.chain import ModelChain
 from modular_agent.engine.providers.errors import ProviderError
@@ -54,21 +55,14 @@ async def call_model(
         if note not in context.notes:
             context.notes.add(note)
             context.emit(context.record(RecordType.LOG, visit.node, level="warning", message=note))
-    estimate = _estimate(conversation.messages, parameters) if context.budget.limits.get("max_tokens") else 0
-    within_budget(visit, calls=1, tokens=estimate)
-    observer = _CallLog(visit, conversation.references, parameters, tools, context.budget.reserve(tokens=estimate))
+    held = await hold(visit, need_of(visit, chain, conversation.messages, parameters))
+    observer = _CallLog(visit, conversation.references, parameters, tools, held)
     request = ChatRequest(messages=conversation.messages, tools=tools, parameters=parameters, timeout=chain.timeout)
     try:
         completion = await complete_with_fallback(chain.models, request, observer=observer, policy=chain.policy)
     finally:
-        context.budget.settle(observer.reserved, observer.settled)
+        held.release()
     return {**completion.message, "id": observer.message_id}
-
-
-def _estimate(messages: Sequence[Message], parameters: Mapping[str, Any]) -> int:
-    """About how many tokens a call will use: four characters each, and what the answer may have at most."""
-    characters = sum(len(content) if isinstance(content := m["content"], str) else 400 for m in messages)
-    return characters // 4 + int(parameters.get("max_tokens") or 0)
 
 
 @dataclass(slots=True)
@@ -79,8 +73,7 @@ class _CallLog:
     references: Mapping[str, Any]
     parameters: Mapping[str, Any]
     tools: Sequence[ToolSchema]
-    reserved: int
-    settled: ModelCall | None = None
+    held: Reservation
     message_id: str = ""
     _began: float = 0.0
     _first_token: float | None = None
@@ -178,7 +171,7 @@ class _CallLog:
             finish_reason=completion.finish_reason,
             token_usage={"total_tokens": usage.total_tokens},
         )
-        self.settled = call = self._call(
+        call = self._call(
             attempt,
             response.record_id,
             seconds,
@@ -197,6 +190,7 @@ class _CallLog:
             usage_record(self.visit, call, source=usage.source, message_id=self.message_id),
             cost_record(self.visit, call, message_id=self.message_id),
             calls=[call],
+            charges=context.budget.settle(self.held, call),
         )
 
     def _response(self, attempt: Attempt, seconds: float, *, model: str | None = None, **more: Any) -> Record:

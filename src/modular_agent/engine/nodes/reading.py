@@ -15,8 +15,8 @@ __all__ = ["evaluate", "render", "with_standard_keys"]
 _KEYS: Final[Mapping[str, Callable[[Mapping[str, Any], RunContext], Any]]] = {
     "tool_results": lambda state, _: tool_results(state.get("messages") or ()),
     "current_step": lambda _, context: context.progress.current_node,
-    "iteration_count": lambda _, context: context.budget.calls,
-    "max_iterations": lambda _, context: context.budget.limits.get("max_iterations"),
+    "iteration_count": lambda _, context: context.budget.run.spent.calls,
+    "max_iterations": lambda _, context: context.budget.maximum("max_iterations"),
     "workflow_name": lambda _, context: context.workflow_id,
     "start_time": lambda _, context: rfc3339(context.started_at),
     "errors": lambda _, __: [],

@@ -216,7 +216,9 @@ class Step:
     # -- records -----------------------------------------------------------------------------------------------
 
     def _start_record(self, visit: Visit) -> Any:
-        fields = visit.context.progress.start(visit.node, step_id=visit.step_id, visible=self._is_visible(visit))
+        progress = visit.context.progress
+        fields = progress.start(visit.node, step_id=visit.step_id, visible=self._is_visible(visit))
+        visit.context.budget.steps = progress.steps
         return visit.context.record(RecordType.STEP, visit.node, task_id=visit.task_id, **fields)
 
     def _is_visible(self, visit: Visit) -> bool:

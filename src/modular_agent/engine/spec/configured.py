@@ -9,7 +9,14 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modular_agent.engine.spec.model import Identifier, JsonObject, LimitsSpec, ModelSpec, ToolSpec
+from modular_agent.engine.spec.model import (
+    Identifier,
+    JsonObject,
+    LimitsSpec,
+    ModelSpec,
+    SharedLimitsSpec,
+    ToolSpec,
+)
 
 __all__ = [
     "AGENTS",
@@ -110,6 +117,19 @@ class GlobalFile(_Strict):
     schema_: Literal["modular-agent/global/v1"] = Field(alias="schema")
     default_limits: LimitsSpec | None = Field(
         default=None, description="Limits of runs whose workflow, session and request set none."
+    )
+    workflow_limits: dict[str, SharedLimitsSpec] | None = Field(
+        default=None,
+        description="Limits of all sessions of a workflow together, by its name; they win over those of its file.",
+    )
+    installation_limits: SharedLimitsSpec | None = Field(
+        default=None, description="Limits of all runs of this installation together."
+    )
+    unpriced_usd_per_mtok: float | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000,
+        description="At how many US dollars per million tokens limits of money count a model without a known price.",
     )
     max_parallel_runs: int | None = Field(default=None, ge=1, le=10_000, description="Runs at the same time.")
     max_queued_runs: int | None = Field(default=None, ge=0, le=1_000_000, description="Runs that wait for a place.")

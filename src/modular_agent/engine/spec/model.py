@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 __all__ = [
     "AgentNode",
+    "AmountsSpec",
     "CacheSpec",
     "EdgeSpec",
     "ExpectSpec",
@@ -28,6 +29,7 @@ __all__ = [
     "RetrySpec",
     "RouterNode",
     "RuleSpec",
+    "SharedLimitsSpec",
     "StateSpec",
     "TestSpec",
     "ToolSpec",
@@ -147,15 +149,30 @@ class StateSpec(_Strict):
     )
 
 
-class LimitsSpec(_Strict):
-    """Bounds of one run."""
+class AmountsSpec(_Strict):
+    """Bounds of what is counted together."""
 
-    max_iterations: int | None = Field(default=None, ge=1, description="Model calls in one run.")
+    max_iterations: int | None = Field(default=None, ge=1, description="Model calls.")
     max_tokens: int | None = Field(default=None, ge=1)
     max_cost_usd: float | None = Field(default=None, gt=0)
-    max_seconds: Duration | None = None
-    max_steps: int | None = Field(default=None, ge=1, description="Steps (node executions) in one run.")
+    max_seconds: Duration | None = Field(default=None, description="Time of execution, without pauses.")
+    max_steps: int | None = Field(default=None, ge=1, description="Steps (node executions).")
     on_exceed: Literal["pause", "fail"] = Field(default="pause", description="Ask a person, or fail the run.")
+
+
+class SharedLimitsSpec(AmountsSpec):
+    """Bounds of all runs that are counted together: in all, and on one UTC day."""
+
+    per_day: AmountsSpec | None = Field(default=None, description="Bounds of what is used on one UTC day.")
+
+
+class LimitsSpec(AmountsSpec):
+    """Bounds of one run; of all runs of a session; of all sessions of the workflow."""
+
+    session: SharedLimitsSpec | None = Field(default=None, description="Bounds of all runs of a session together.")
+    workflow: SharedLimitsSpec | None = Field(
+        default=None, description="Bounds of all sessions of the workflow together."
+    )
 
 
 class _Node(_Strict):

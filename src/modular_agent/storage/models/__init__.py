@@ -4,6 +4,7 @@ Columns are integers, text and bytes only, because compiled statements skip SQLA
 microseconds since the epoch (UTC), money is nano-dollars, JSON is text (or bytes where only Python reads it).
 """
 
+from modular_agent.storage.models.api_keys import api_keys, key_charges
 from modular_agent.storage.models.bookmarks import bookmarks
 from modular_agent.storage.models.checkpoints import checkpoint_writes, checkpoints, log_items
 from modular_agent.storage.models.configurations import configurations
@@ -17,6 +18,7 @@ from modular_agent.storage.models.metadata import metadata
 from modular_agent.storage.models.records import log_files, mirror, records
 from modular_agent.storage.models.runs import ACTIVE_STATUSES_SQL, run_inbox, runs
 from modular_agent.storage.models.sessions import sessions
+from modular_agent.storage.models.spending import spending
 from modular_agent.storage.models.statistics import (
     SUMS,
     error_hour,
@@ -33,6 +35,7 @@ from modular_agent.storage.models.workflows import workflow_versions, workflows
 __all__ = [
     "ACTIVE_STATUSES_SQL",
     "SUMS",
+    "api_keys",
     "bookmarks",
     "checkpoint_writes",
     "checkpoints",
@@ -45,6 +48,7 @@ __all__ = [
     "histogram_day",
     "idempotency_keys",
     "interrupts",
+    "key_charges",
     "llm_calls",
     "log_files",
     "log_items",
@@ -57,6 +61,7 @@ __all__ = [
     "runs",
     "session_hour",
     "sessions",
+    "spending",
     "usage_day",
     "usage_hour",
     "usage_session",
