@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from modular_agent.cli.commands import db, history, sessions
+from modular_agent.cli.commands import db, history, keys, sessions
 from modular_agent.cli.commands.draw import draw
 from modular_agent.cli.commands.init import init
 from modular_agent.cli.commands.reprice import reprice
@@ -51,6 +51,11 @@ def make_app() -> typer.Typer:
     for command in (history.search, history.export, history.reindex, history.verify, history.rebuild):
         logs.command(command.__name__)(command)
     app.add_typer(logs, name="history")
+    access = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+    access.command("create")(keys.create)
+    access.command("list")(keys.list_keys)
+    access.command("revoke")(keys.revoke)
+    app.add_typer(access, name="keys")
     database = typer.Typer(help="Look after the database.", no_args_is_help=True)
     database.command("upgrade")(db.upgrade)
     database.command("check")(db.check)

@@ -10,6 +10,8 @@ AgentError
 ├── FilesExist             `init` would overwrite files
 ├── NothingFound           no workflow file where one was looked for
 ├── DatabaseMissing        there is no database where one was looked for
+├── ServerRefused          the server that owns the data path does not do it
+├── ServerUnreachable      the server that owns the data path does not answer
 ├── SchemaDiffers          the database has another schema than this version reads
 └── RunLost                the process could not go on with a run
 """
@@ -26,6 +28,8 @@ __all__ = [
     "NothingToContinue",
     "RunLost",
     "SchemaDiffers",
+    "ServerRefused",
+    "ServerUnreachable",
     "SessionOfAnother",
     "WorkersUnsupported",
 ]
@@ -125,6 +129,24 @@ class SchemaDiffers(AgentError):
     kind = Kind.CONFLICT
     english = "The database has schema {revision}, this version reads {head}: run `modular-agent db upgrade`."
     chinese = "数据库的结构版本为 {revision}，本版本读取 {head}：请运行 `modular-agent db upgrade`。"
+
+
+class ServerUnreachable(AgentError):
+    """A server owns the data path, and does not answer at the address that is known."""
+
+    code = "server_unreachable"
+    kind = Kind.UNAVAILABLE
+    english = "A server owns the data path, and {url} does not answer ({reason}): name it with --server."
+    chinese = "数据目录由服务器占用，而 {url} 没有应答（{reason}）：请用 --server 指定服务器。"
+
+
+class ServerRefused(AgentError):
+    """The server said no; `reason` is its text."""
+
+    code = "server_refused"
+    kind = Kind.INVALID
+    english = "The server refused ({status}): {reason}"
+    chinese = "服务器拒绝了请求（{status}）：{reason}"
 
 
 class AddressUnavailable(AgentError):

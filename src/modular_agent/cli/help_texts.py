@@ -104,6 +104,25 @@ CHINESE: Final[Mapping[str, str]] = {
     "Read the log files into a database that lacks their records; exit code 1 when lines are damaged.": (
         "将日志文件读入缺少这些记录的数据库；有损坏的行时退出码为 1。"
     ),
+    "Make, list and revoke API keys.": ("创建、列出与撤销 API 密钥。"),
+    (
+        "Make an API key, and show its secret this once.\n\n"
+        "Runs started with the key are charged to it. Also while a server runs: it makes the key then."
+    ): ("创建 API 密钥，并仅此一次显示。\n\n用该密钥启动的运行计入该密钥。服务器运行时由服务器创建。"),
+    "What people call the key.": ("密钥的名称。"),
+    "A limit of each UTC day, such as max_cost_usd=5; repeatable.": (
+        "每个 UTC 日的限制，例如 max_cost_usd=5；可重复。"
+    ),
+    "A limit of each run; repeatable.": ("每次运行的限制；可重复。"),
+    "A limit of all runs; repeatable.": ("全部运行的限制；可重复。"),
+    "The server that owns the data path (http://HOST:PORT).": ("占用数据目录的服务器（http://HOST:PORT）。"),
+    "List API keys, oldest first, also while a server runs; never a secret.": (
+        "列出 API 密钥，最旧的在前，服务器运行时也可以；不显示密钥本身。"
+    ),
+    "Revoke an API key: from the next request on it is refused. Also while a server runs.": (
+        "撤销 API 密钥：从下一个请求起被拒绝。服务器运行时也可以。"
+    ),
+    "The id of the key, or how its secret begins.": ("密钥标识，或密钥的开头部分。"),
     "Look after the database.": ("维护数据库。"),
     "Make the database, or bring it to the newest schema (a starting server does so by itself).": (
         "创建数据库，或升级到最新结构（服务器启动时会自动进行）。"

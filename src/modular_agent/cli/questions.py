@@ -96,12 +96,21 @@ class Questions:
     def _budget(self, asked: Fields) -> str:
         limit, maximum, used = asked["limit"], float(asked["maximum"]), float(asked["used"])
         show = {"max_cost_usd": money, "max_seconds": duration}.get(limit, _plain)
+        figures = {"limit": limit, "maximum": show(maximum), "used": show(used)}
+        if asked.get("period", "run") == "run":
+            return self._terminal.text(
+                "The limit {limit} of {maximum} is reached ({used} used). Give a higher one; Enter ends the run.",
+                "已达到限制 {limit}（上限 {maximum}，已用 {used}）。请给出更高的限制；直接回车则结束运行。",
+                **figures,
+            )
         return self._terminal.text(
-            "The limit {limit} of {maximum} is reached ({used} used). Give a higher one; Enter ends the run.",
-            "已达到限制 {limit}（上限 {maximum}，已用 {used}）。请给出更高的限制；直接回车则结束运行。",
-            limit=limit,
-            maximum=show(maximum),
-            used=show(used),
+            "The limit {limit} of {maximum} of {budget} ({subject}) is used up ({used} used). "
+            "Give one that this run alone may go up to; Enter ends the run.",
+            "{budget}（{subject}）的限制 {limit}（上限 {maximum}）已用尽（已用 {used}）。"
+            "请给出仅供本次运行使用的更高限制；直接回车则结束运行。",
+            **figures,
+            budget=asked["budget"],
+            subject=asked.get("day") or asked["subject"] or "-",
         )
 
     async def _object(self, form: Fields) -> dict[str, Any]:

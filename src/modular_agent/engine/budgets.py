@@ -71,7 +71,7 @@ class Need:
 
     calls: int = 0
     tokens: int = 0
-    most: Held = Held()
+    most: Held = field(default_factory=Held)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,7 @@ class Ticket:
     asked: frozenset[str] = frozenset()
     update: Mapping[str, Any] | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    terms: Terms = Terms()
+    terms: Terms = field(default_factory=Terms)
     step: bool = False
     started_at: int = 0
     active_us: int = 0

@@ -28,6 +28,7 @@ _PATTERNS: Final = re.compile(
     | (?P<pair>["']?\b(?:[\w-]*api[_-]?key|[\w-]*secret(?:[_-]key)?|(?:[\w-]+[_-])?token|passw(?:or)?d|authorization)
         ["']?\s*[=:]\s*["']?)(?!(?:Bearer|Basic)\s)[^\s"'&,;<>(){}\[\]]{6,}                # name=value, "name": "value"
     | (?P<user>://[^\s/:@]*:)[^\s/@]+(?=@)                                                # password in a URL
+    | \bmak_[0-9a-f]{8}_[A-Za-z0-9_-]{16,}                                                # this product's API keys
     | \bsk-[A-Za-z0-9_-]{8,}                                                              # OpenAI, Anthropic, DeepSeek
     | \bAIza[A-Za-z0-9_-]{30,}                                                            # Google
     | \b(?:ghp|gho|ghs|ghu|glpat|xox[abprs]|hf|gsk|tvly|pplx)[_-][A-Za-z0-9_-]{16,}       # other well-known prefixes

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modular_agent.storage.repositories.session_lists import SessionPage
     from modular_agent.storage.repositories.sessions import SessionRow
 
-__all__ = ["list_sessions", "show"]
+__all__ = ["list_sessions", "reading", "show"]
 
 Sort = Literal["created_at", "updated_at", "status", "session_id", "cost", "tokens"]
 Status = Literal["active", "paused", "completed", "error", "stopped"]
@@ -46,7 +46,7 @@ def list_sessions(
         chosen = SessionFilter(status=status, search=search)
         return await SessionLists(readers).page(chosen, sort_by=sort_by, page=page, page_size=page_size)
 
-    found = asyncio.run(_reading(data_path, read))
+    found = asyncio.run(reading(data_path, read))
     if as_json:
         from modular_agent.domain.sessions import session_view
 
@@ -79,7 +79,7 @@ def show(
         newest = await Records(readers).newest(row.ref, limit=records) if records else []
         return row, [record.line for record in newest]
 
-    row, lines = asyncio.run(_reading(data_path, read))
+    row, lines = asyncio.run(reading(data_path, read))
     if as_json:
         import orjson
 
@@ -92,7 +92,8 @@ def show(
         terminal.show(_line(line))
 
 
-async def _reading(data_path: "Path | None", read: "Any") -> Any:  # a coroutine function of the readers; its result
+async def reading(data_path: "Path | None", read: "Any") -> Any:  # a coroutine function of the readers; its result
+    """What `read` makes of the data path's readers; of None where there is no database yet."""
     async with _open(data_path) as readers:
         made: Coroutine[Any, Any, Any] = read(readers)
         return await made

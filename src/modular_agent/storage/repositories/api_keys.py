@@ -69,7 +69,7 @@ def note_key_use(key_id: str, *, now_us: int) -> Callable[[sqlite3.Connection], 
 
 
 def charge_to_key(session_id: str, run_id: str, key_id: str) -> Callable[[sqlite3.Connection], None]:
-    """The step that charges a run to a key, once there is its session; with an empty `run_id` those of the session that have no other."""
+    """The step that charges a run to a key; an empty `run_id` stands for those of the session without their own."""
 
     def step(connection: sqlite3.Connection) -> None:
         connection.execute(

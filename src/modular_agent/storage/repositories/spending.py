@@ -51,7 +51,8 @@ class SpendingRepository:
         in_all = ", ".join(f"coalesce(sum({name}), 0)" for name in _SUMS)
         rows = await self._readers.query(
             f"SELECT g.value ->> 0, g.value ->> 1, {in_all}, {on_day} FROM json_each(?) g"
-            " LEFT JOIN spending p ON p.scope = g.value ->> 0 AND p.subject = g.value ->> 1 GROUP BY g.key ORDER BY g.key",
+            " LEFT JOIN spending p ON p.scope = g.value ->> 0 AND p.subject = g.value ->> 1"
+            " GROUP BY g.key ORDER BY g.key",
             (*([day] * len(_SUMS)), orjson.dumps(subjects).decode()),
         )
         width = len(_SUMS)
