@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 
-from modular_agent.api.dependencies import CallerDep, RuntimeDep
+from modular_agent.api.dependencies import ApiKeyDep, CallerDep, RuntimeDep
 from modular_agent.api.language import language_of
 from modular_agent.api.openapi import problems
 from modular_agent.api.problem import fault_json
@@ -19,6 +19,7 @@ from modular_agent.api.schemas.configuration import (
     ReloadAnswer,
     ValueAnswer,
 )
+from modular_agent.domain.auth import KeyNotForKeys
 from modular_agent.domain.configuration import ConfigKeyFixed, ConfigKeyUnknown, ConfigType, ConfigValueInvalid
 from modular_agent.errors import AgentError, Fault, Language
 
@@ -26,6 +27,7 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/config", tags=["configuration"], route_class=JsonRoute)
 
+_BOUNDING = frozenset({"default_limits", "workflow_limits", "installation_limits", "unpriced_usd_per_mtok"})
 Key = Annotated[str, Path(description="The key of a value.", examples=["max_parallel_runs"], max_length=100)]
 TypeQuery = Annotated[
     ConfigType, Query(description="`system`: of the server; `user`: the caller's own preferences, any JSON.")
@@ -91,22 +93,30 @@ async def get_value(
     return JsonResponse(runtime.configuration.value(key))
 
 
+def _refuse_limits(key: str, api_key: str | None) -> None:
+    """Whoever is bounded by a key does not lift what bounds it. Raises `KeyNotForKeys`."""
+    if api_key is not None and key in _BOUNDING:
+        raise KeyNotForKeys(what=f"change {key}")
+
+
 @router.put(
     "/{key}",
     summary="Store a value",
     response_model=ValueAnswer,
-    responses=problems(ConfigKeyUnknown, ConfigKeyFixed, ConfigValueInvalid),
+    responses=problems(ConfigKeyUnknown, ConfigKeyFixed, ConfigValueInvalid, KeyNotForKeys),
 )
 async def put_value(
     key: Key,
     runtime: RuntimeDep,
     caller: CallerDep,
+    api_key: ApiKeyDep,
     body: Annotated[PutValue, Body()],
     config_type: TypeQuery = "system",
 ) -> JsonResponse:
     """Stores a value over all others; it counts at once, also for runs that wait, and after a restart."""
     if config_type == "user":
         return JsonResponse(await runtime.configuration.put_preference(key, body.value, owner=caller))
+    _refuse_limits(key, api_key)
     return JsonResponse(await runtime.configuration.put(key, body.value, by=caller))
 
 
@@ -114,11 +124,17 @@ async def put_value(
     "/{key}",
     summary="Delete a stored value",
     response_model=ValueAnswer,
-    responses={204: {"description": "A preference was deleted."}, **problems(ConfigKeyUnknown, ConfigKeyFixed)},
+    responses={
+        204: {"description": "A preference was deleted."},
+        **problems(ConfigKeyUnknown, ConfigKeyFixed, KeyNotForKeys),
+    },
 )
-async def delete_value(key: Key, runtime: RuntimeDep, caller: CallerDep, config_type: TypeQuery = "system") -> Response:
+async def delete_value(
+    key: Key, runtime: RuntimeDep, caller: CallerDep, api_key: ApiKeyDep, config_type: TypeQuery = "system"
+) -> Response:
     """Takes a stored value away; answers what counts from then on."""
     if config_type == "user":
         await runtime.configuration.delete_preference(key, owner=caller)
         return Response(status_code=204)
+    _refuse_limits(key, api_key)
     return JsonResponse(await runtime.configuration.delete(key, by=caller))

@@ -6,16 +6,22 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from modular_agent.storage.models import llm_calls
+from modular_agent.storage.models import llm_calls, spending
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.repositories.llm_calls import LlmCallRow
 from modular_agent.storage.rollup_changes import add_rollups
-from modular_agent.storage.rollups import Rollups
+from modular_agent.storage.rollups import DAY, Rollups
 from modular_agent.storage.sql import InsertTexts, column_list
+from modular_agent.storage.unit_of_work import Conflict
 
 __all__ = ["CallCosts", "NewCost", "set_costs"]
 
 _COLUMNS: Final = column_list(llm_calls, alias="c")
+# The API key that the call's run was charged to.
+_KEY: Final = (
+    "(SELECT k.key_id FROM key_charges k WHERE k.session_n = c.session_n AND k.run_id IN ('', c.run_id)"
+    " ORDER BY k.run_id DESC LIMIT 1)"
+)
 
 
 class NewCost(NamedTuple):
@@ -52,29 +58,39 @@ def set_costs(costs: Mapping[str, NewCost], *, inserts: InsertTexts) -> Callable
 
     def step(connection: sqlite3.Connection) -> int:
         rows = connection.execute(
-            f"SELECT s.tenant, {_COLUMNS} FROM llm_calls c JOIN sessions s ON s.n = c.session_n"
+            f"SELECT s.tenant, s.session_id, {_KEY}, {_COLUMNS} FROM llm_calls c JOIN sessions s ON s.n = c.session_n"
             " WHERE c.call_id IN (SELECT value FROM json_each(?)) AND s.deleted_at IS NULL",
             (orjson.dumps(list(costs)).decode(),),
         ).fetchall()
         rollups = Rollups()
         sessions: dict[int, list[int]] = {}
-        for tenant, *values in rows:
+        spent: dict[tuple[str, str, int], list[int]] = {}
+        for tenant, session_id, key_id, *values in rows:
             row = LlmCallRow(*values)
             new = costs[row.call_id]
             rollups.change_cost(tenant, tuple(values), new.cost_nano)
             tokens = row.prompt_tokens + row.completion_tokens
-            sums = sessions.setdefault(row.session_n, [0, 0])
-            sums[0] += (new.cost_nano or 0) - (row.cost_nano or 0)
-            sums[1] += tokens * ((new.cost_nano is None) - (row.cost_nano is None))
+            change = (
+                (new.cost_nano or 0) - (row.cost_nano or 0),
+                tokens * ((new.cost_nano is None) - (row.cost_nano is None)),
+            )
+            subjects = (("session", session_id), ("workflow", row.workflow_id), ("key", key_id), ("installation", ""))
+            charged = [spent.setdefault((*of, row.ts // DAY), [0, 0]) for of in subjects if of[1] is not None]
+            for sums in (sessions.setdefault(row.session_n, [0, 0]), *charged):
+                sums[0] += change[0]
+                sums[1] += change[1]
         connection.executemany(
             "UPDATE llm_calls SET cost_nano = ?, price_source = ? WHERE call_id = ?",
-            [(*costs[row[1]], row[1]) for row in rows],
+            [(*costs[row[3]], row[3]) for row in rows],
         )
         connection.executemany(
             "UPDATE sessions SET cost_nano = cost_nano + ?, unpriced_tokens = unpriced_tokens + ? WHERE n = ?",
             [(*sums, n) for n, sums in sessions.items()],
         )
         add_rollups(connection, rollups, inserts)
+        charges = [(*of, 0, 0, unpriced, cost, 0, 0) for of, (cost, unpriced) in spent.items()]
+        for text, parameters in inserts.statements(spending, Conflict.ADD, charges) if charges else ():
+            connection.execute(text, parameters)
         return len(rows)
 
     return step
