@@ -217,8 +217,12 @@ async def test_tokens_without_a_price_count_at_an_assumed_one(unpriced: float, i
     excess = budget.excess(need(1))
     assert (excess is not None) is is_over
     assert budget.spent() == {
-        **{"iterations": 1, "tokens": 1_000, "cost_usd": 0.0, "unpriced_tokens": 1_000},
-        **{"steps": 0, "seconds": 0.0},
+        "iterations": 1,
+        "tokens": 1_000,
+        "cost_usd": 0.0,
+        "unpriced_tokens": 1_000,
+        "steps": 0,
+        "seconds": 0.0,
     }
 
 
