@@ -120,7 +120,6 @@ async def open_runtime(
 async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], stack: AsyncExitStack) -> Runtime:
     from modular_agent.domain.auth import ApiKeys
     from modular_agent.domain.error_reports import ErrorReports
-    from modular_agent.domain.runs.budget_views import BudgetViews
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.service import RunsService
     from modular_agent.domain.runs.store import DatabaseRunStore
@@ -169,15 +168,7 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
         **steering,
         supervisor=supervisor,
         keys=keys,
-        budgets=BudgetViews(
-            terms=runs.terms,
-            keys=keys,
-            ledger=ledger,
-            catalog=catalog,
-            store=store,
-            runs=runs.rows,
-            supervisor=supervisor,
-        ),
+        budgets=_budgets(catalog, runs, store, keys, ledger, supervisor),
     )
 
 
@@ -258,6 +249,27 @@ def _steering(
         "checkpoints": SessionCheckpoints(database, catalog=catalog, store=store, saver=saver, clock=clock),
         "views": RunViews(database, store=store, supervisor=supervisor),
     }
+
+
+def _budgets(
+    catalog: "WorkflowCatalog",
+    runs: "RunsService",
+    store: "DatabaseRunStore",
+    keys: "ApiKeys",
+    ledger: "Ledger",
+    supervisor: "Supervisor",
+) -> "BudgetViews":
+    from modular_agent.domain.runs.budget_views import BudgetViews
+
+    return BudgetViews(
+        terms=runs.terms,
+        keys=keys,
+        ledger=ledger,
+        catalog=catalog,
+        store=store,
+        runs=runs.rows,
+        supervisor=supervisor,
+    )
 
 
 def _file_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -87,3 +87,4 @@ class StarterServer:
         self.ids |= {"error_id": error["error_id"], "fingerprint": error["fingerprint"]}
         (version,) = self.client.get("/workflows/react/versions").json()["versions"]
         self.ids |= {"from": version["content_hash"], "to": version["content_hash"]}
+        self.ids["key_id"] = self.post("/keys", {"name": "contract"})["key_id"]

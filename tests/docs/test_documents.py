@@ -13,7 +13,7 @@ import yaml
 
 from docs.examples import ROOT, Block, blocks, missing
 
-DOCUMENTS = ["README.md", "README.zh-CN.md", "docs/cli.md", "docs/workflows.md"]
+DOCUMENTS = ["README.md", "README.zh-CN.md", "docs/budgets.md", "docs/cli.md", "docs/workflows.md"]
 PROGRAMS = Path(sys.executable).parent
 QUICK_START = "pip install uv && uv run "
 SERVED = "http://127.0.0.1:8000"

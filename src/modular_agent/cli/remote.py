@@ -33,7 +33,8 @@ class RemoteServer:
             with self._opener.open(request, timeout=PATIENCE) as answer:
                 return orjson.loads(answer.read(MAX_ANSWER))
         except HTTPError as error:
-            raise _refusal(error) from None
+            with error:
+                raise _refusal(error) from None
         except (URLError, OSError, ValueError) as error:
             raise ServerUnreachable(url=self._url, reason=getattr(error, "reason", error)) from error
 

@@ -53,6 +53,40 @@ def test_an_old_database_is_brought_up_in_one_transaction(tmp_path: Path):
     connection.close()
 
 
+def test_calls_made_before_budgets_were_kept_count_for_them():
+    connection = connect()
+    connection.execute("BEGIN IMMEDIATE")
+    migrate(connection, None, target="0004")
+    day = 86_400_000_000
+    count = len(connection.execute("PRAGMA table_info(sessions)").fetchall())
+    texts = ("tenant", "react", "hash", "path", "completed", None, "[]", "{}", "{}", "{}")
+    for n in (1, 2):
+        row = (n, f"react-{n}", *texts, *([0] * (count - 13)), None)
+        connection.execute(f"INSERT INTO sessions VALUES ({', '.join('?' * count)})", row)
+    calls = [
+        ("a", 1, 0, 5, 7, None),
+        ("b", 1, 0, 11, 9, None),
+        ("c", 2, 1, None, 3, None),
+        ("d", 2, 1, None, 0, "timeout"),
+    ]
+    for call_id, n, at, cost, tokens, error in calls:
+        rest = ("react", "think", "scripted", "m", 1, None, tokens, 1, 0, 0, 0, cost, None, error, None)
+        values = (call_id, n, "run", at * day, *rest)
+        connection.execute(f"INSERT INTO llm_calls VALUES ({', '.join('?' * len(values))})", values)
+    connection.execute("BEGIN IMMEDIATE")
+    migrate(connection, "0004")
+    rows = connection.execute("SELECT * FROM spending ORDER BY scope, subject, day").fetchall()
+    assert rows == [
+        ("installation", "", 0, 2, 18, 0, 16, 0, 0),
+        ("installation", "", 1, 1, 5, 5, 0, 0, 0),
+        ("session", "react-1", 0, 2, 18, 0, 16, 0, 0),
+        ("session", "react-2", 1, 1, 5, 5, 0, 0, 0),
+        ("workflow", "react", 0, 2, 18, 0, 16, 0, 0),
+        ("workflow", "react", 1, 1, 5, 5, 0, 0, 0),
+    ]
+    connection.close()
+
+
 def test_upgrading_twice_changes_nothing():
     connection = connect()
     upgrade(connection)

@@ -12,6 +12,7 @@ from modular_agent.engine.providers.errors import InvalidPrices
 from modular_agent.engine.providers.price_file import read_prices
 from modular_agent.engine.providers.pricing import PriceBook, TokenPrices
 from modular_agent.storage.database import Database
+from modular_agent.storage.repositories.api_keys import charge_to_key
 from modular_agent.storage.repositories.llm_calls import LlmCallRow, put_llm_call
 from modular_agent.storage.rollups import DAY
 from modular_agent.storage.unit_of_work import Counters, UnitOfWork
@@ -80,6 +81,23 @@ async def test_new_prices_reach_every_sum_exactly(store: Store) -> None:
     of_sessions = [await store.analytics.session(session) for session in store.sessions]
     assert sum(each["cost"] for each in of_sessions) == pytest.approx(cost["total_cost"])
     assert (await reprice(store, prices(small=3)))["changed"]["calls"] == 0
+
+
+async def test_budgets_count_the_new_prices_too(store: Store) -> None:
+    await make_calls(store, 30, cost=None, source=None, model="small")
+    session = store.sessions[0]
+    await store.database.writer.commit(UnitOfWork(then=charge_to_key(session.session_id, "r", "key_1")))
+    await reprice(store, prices(small=2))
+    changed = await store.database.readers.query(
+        "SELECT scope, sum(cost_nano), sum(unpriced_tokens), sum(tokens) FROM spending GROUP BY scope ORDER BY scope"
+    )
+    whole = (60_000_000, -30_000, 0)  # beside what was counted when the calls were made
+    assert changed == [
+        ("installation", *whole),
+        ("key", 20_000_000, -10_000, 0),
+        ("session", *whole),
+        ("workflow", *whole),
+    ]
 
 
 async def test_a_model_that_nobody_knows_any_more_becomes_unpriced_and_back(store: Store) -> None:
