@@ -96,7 +96,7 @@ async def get_value(
 def _refuse_limits(key: str, api_key: str | None) -> None:
     """Whoever is bounded by a key does not lift what bounds it. Raises `KeyNotForKeys`."""
     if api_key is not None and key in _BOUNDING:
-        raise KeyNotForKeys(what=f"change {key}")
+        raise KeyNotForKeys(what=key)
 
 
 @router.put(

@@ -18,7 +18,7 @@ __all__ = ["router"]
 async def _no_key(api_key: ApiKeyDep) -> None:
     """Whoever is bounded by a key makes no other. Raises `KeyNotForKeys`."""
     if api_key is not None:
-        raise KeyNotForKeys(what="manage API keys")
+        raise KeyNotForKeys(what="/keys")
 
 
 router = APIRouter(prefix="/keys", tags=["keys"], route_class=JsonRoute, dependencies=[Depends(_no_key)])

@@ -24,9 +24,9 @@ class ApiKeyUnknown(AgentError):
 
 
 class KeyNotForKeys(AgentError):
-    """A request with a key asks for what would lift that key's own bounds."""
+    """A request with a key asks for what could lift that key's own bounds; `what` is a route, value or budget."""
 
     code = "not_with_a_key"
     kind = Kind.FORBIDDEN
-    english = "A request with an API key may not do this: {what}."
-    chinese = "使用 API 密钥的请求不允许执行此操作：{what}。"
+    english = "A request with an API key may not change {what}, which may bound the key itself."
+    chinese = "使用 API 密钥的请求不得更改 {what}，因为它可能约束该密钥本身。"

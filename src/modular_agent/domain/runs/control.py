@@ -157,7 +157,7 @@ class RunControl:
             raise InterruptClosed(interrupt_id=interrupt_id, status=row.status)
         _check_answer(row, answer)
         if key_id is not None and _is_lifted(row, answer):
-            raise KeyNotForKeys(what=f"raise the budget {row.question['budget']}")
+            raise KeyNotForKeys(what=row.question["budget"])
         run = await self._runs.get(session.ref, row.run_id)
         await self._store_answer(session, run, row, answer, by)
         if row.kind == "budget":

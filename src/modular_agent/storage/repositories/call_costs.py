@@ -74,8 +74,10 @@ def set_costs(costs: Mapping[str, NewCost], *, inserts: InsertTexts) -> Callable
                 (new.cost_nano or 0) - (row.cost_nano or 0),
                 tokens * ((new.cost_nano is None) - (row.cost_nano is None)),
             )
-            subjects = (("session", session_id), ("workflow", row.workflow_id), ("key", key_id), ("installation", ""))
-            charged = [spent.setdefault((*of, row.ts // DAY), [0, 0]) for of in subjects if of[1] is not None]
+            day = row.ts // DAY
+            subjects = [("session", session_id), ("workflow", row.workflow_id), ("installation", "")]
+            subjects += [("key", key_id)] if key_id is not None else []
+            charged = [spent.setdefault((scope, subject, day), [0, 0]) for scope, subject in subjects]
             for sums in (sessions.setdefault(row.session_n, [0, 0]), *charged):
                 sums[0] += change[0]
                 sums[1] += change[1]
