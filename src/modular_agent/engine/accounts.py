@@ -13,11 +13,11 @@ from typing import Final
 from modular_agent.engine.store import Scope, Spent
 from modular_agent.kit.clock import MICROSECONDS, Clock
 
-__all__ = ["DAY", "Account", "Held", "Ledger", "Pot"]
+__all__ = ["DAY", "Account", "Held", "Known", "Ledger", "Pot"]
 
 DAY: Final = 86_400 * MICROSECONDS
 IDLE_POTS: Final = 1_024  # kept in memory though no run is charged to them
-MAX_REMEMBERED: Final = 1_000  # models whose longest answer is known
+MAX_REMEMBERED: Final = 1_000  # models of which something is known
 
 Usage = Callable[[Sequence[Scope], int], Awaitable[Sequence[tuple[Spent, Spent]]]]
 """What each scope has used in all and on a day, as it is stored."""
@@ -30,6 +30,14 @@ class Held:
     calls: int = 0
     tokens: int = 0
     cost_nano: int = 0
+
+
+@dataclass(slots=True)
+class Known:
+    """What calls of a model needed so far: the longest answer (tokens), and the most that a token cost."""
+
+    answer: int = 0
+    nano_per_token: float = 0.0
 
 
 @dataclass(slots=True)
@@ -96,7 +104,7 @@ class Ledger:
         self._pots: OrderedDict[Scope, Pot] = OrderedDict()
         self._opening = asyncio.Lock()
         self._day = 0
-        self._longest: dict[str, int] = {}
+        self._known: dict[str, Known] = {}
 
     @property
     def day(self) -> int:
@@ -149,12 +157,19 @@ class Ledger:
         if pot is not None and not pot.users:
             del self._pots[scope]
 
-    # -- how long answers are ----------------------------------------------------------------------------------
+    # -- what calls turned out to need ---------------------------------------------------------------------------
 
-    def longest_answer(self, model: str) -> int:
-        """The tokens of the longest answer of a model so far."""
-        return self._longest.get(model, 0)
+    def known(self, model: str) -> Known | None:
+        """What this process has seen of a model."""
+        return self._known.get(model)
 
-    def learn(self, model: str, tokens: int) -> None:
-        if tokens > self._longest.get(model, 0) and (model in self._longest or len(self._longest) < MAX_REMEMBERED):
-            self._longest[model] = tokens
+    def learn(self, model: str, *, answer: int, spent: Spent) -> None:
+        """Remembers what a call needed: the tokens of its answer, and what all its tokens cost."""
+        known = self._known.get(model)
+        if known is None:
+            if len(self._known) >= MAX_REMEMBERED:
+                return
+            known = self._known[model] = Known()
+        known.answer = max(known.answer, answer)
+        if spent.tokens:
+            known.nano_per_token = max(known.nano_per_token, spent.cost_nano / spent.tokens)

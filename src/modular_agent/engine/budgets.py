@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
-from modular_agent.engine.accounts import Account, Held, Ledger, Pot
+from modular_agent.engine.accounts import Account, Held, Known, Ledger, Pot
 from modular_agent.engine.store import Charge, ModelCall, Scope, ScopeKind, Spent
 from modular_agent.kit.clock import MICROSECONDS
 
@@ -223,10 +223,14 @@ class Budget:
             account.hold(need.most)
         return reservation
 
-    def settle(self, reservation: Reservation, call: ModelCall) -> list[Charge]:
-        """Gives a reservation back and counts what the call really used; to be stored with the call."""
-        self._ledger.learn(call.model, call.completion_tokens)
-        self._spend(Spent.of(call))
+    def settle(self, reservation: Reservation, call: ModelCall, *, model: str) -> list[Charge]:
+        """Gives a reservation back and counts what the call really used; to be stored with the call.
+
+        `model` is the one that was asked for; the call may name it in another way.
+        """
+        spent = Spent.of(call)
+        self._ledger.learn(model, answer=call.completion_tokens, spent=spent)
+        self._spend(spent)
         charges = self.charges()
         reservation.release()  # last: those who wait look at what was used
         return charges
@@ -259,9 +263,9 @@ class Budget:
         """The current day, in days since the epoch (UTC)."""
         return self._ledger.day
 
-    def longest_answer(self, model: str) -> int:
-        """The tokens of the longest answer of a model that this process has seen."""
-        return self._ledger.longest_answer(model)
+    def known(self, model: str) -> Known | None:
+        """What this process has seen of a model."""
+        return self._ledger.known(model)
 
     def assumed_nano(self, tokens: int) -> int:
         """At how many nano-dollars limits count tokens without a known price."""

@@ -234,20 +234,22 @@ def test_parallel_runs_under_one_limit_overspend_by_one_call_at_most(
     tmp_path_factory: pytest.TempPathFactory, branches: list[int], calls: int, limit: str
 ) -> None:
     """Runs of several sessions, with parallel branches each, until the workflow's limit stops them."""
-    call = {"max_tokens": 120.0, "max_cost_usd": 0.1, "max_iterations": 1.0}[limit]
-    maximum = call * calls + call / 2 if limit != "max_iterations" else calls + 1
+    call = {"max_tokens": 120, "max_cost_usd": 0.01, "max_iterations": 1}[limit]
+    held = {"max_tokens": 300, "max_cost_usd": 0.03, "max_iterations": 0}[limit]  # 500 characters, and 100 tokens more
+    maximum = call * (calls + 1)
     path = tmp_path_factory.mktemp("shared")
 
     async def spend() -> list[RunRow]:
-        lab_script = script(otherwise={"reply": "done", "usage": USAGE, "delay": "5ms"}, prices=PRICES)
+        lab_script = script(
+            otherwise={"reply": "done", "usage": USAGE, "delay": "5ms"}, prices={"input": 100, "output": 0}
+        )
         async with open_runtime(settings_of(path), environment={}) as runtime:
             lab = Lab(runtime, path)
-            bound = f"{limit}: {maximum:g}" if limit == "max_cost_usd" else f"{limit}: {int(maximum)}"
-            await lab.open(SHARED % (100, bound), files={"scripts/a.yaml": lab_script})
+            await lab.open(SHARED % (100, f"{limit}: {maximum:g}"), files={"scripts/a.yaml": lab_script})
             request = CreateRequest(workflow_config_path="workflows/test.yaml")
             sessions = [await runtime.sessions.create(request) for _ in branches]
             starts = [
-                runtime.runs.start(session, StartRequest(state={"items": ["x"] * count}))
+                runtime.runs.start(session, StartRequest(state={"items": ["x" * 500] * count}))
                 for session, count in zip(sessions, branches, strict=True)
             ]
             run_ids = await asyncio.gather(*starts)
@@ -256,15 +258,14 @@ def test_parallel_runs_under_one_limit_overspend_by_one_call_at_most(
                 "SELECT tokens, cost_nano / 1e9, calls FROM spending WHERE scope = 'workflow'"
             ) or [(0, 0.0, 0)]
             used = dict(zip(("max_tokens", "max_cost_usd", "max_iterations"), spent, strict=True))[limit]
-            over = 0 if limit == "max_iterations" else call
-            assert used <= int(maximum) + over if limit != "max_cost_usd" else used <= maximum + over + 1e-9
+            assert used <= maximum + held + 1e-9
             [logged] = await runtime.database.readers.query("SELECT count(*) FROM llm_calls WHERE error_kind IS NULL")
             assert logged[0] == spent[2]
             runs = [await runtime.runs.get(s.ref, r) for s, r in zip(sessions, run_ids, strict=True)]
             wanted = sum(branches) * call
             if used < wanted - 1e-9:
                 assert any(run.status == "failed" for run in runs)
-            assert used >= min(wanted, maximum) - call - 1e-9  # nobody is refused what is left
+            assert used >= min(wanted, maximum) - held - 1e-9  # nobody is refused what is left
             return runs
 
     asyncio.run(spend())

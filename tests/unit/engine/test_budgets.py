@@ -117,7 +117,7 @@ def test_whatever_turns_runs_take_they_overspend_by_one_call_at_most(
                     reservation.release()  # twice gives nothing back twice
                 else:
                     used = reservation.held.tokens * part // 100
-                    stored.take(budget.settle(reservation, call(used, cost_nano=used)))
+                    stored.take(budget.settle(reservation, call(used, cost_nano=used), model="m"))
             else:
                 budget = budgets[branch % runs]
                 wanted = need(tokens, cost_nano=tokens)
@@ -125,7 +125,8 @@ def test_whatever_turns_runs_take_they_overspend_by_one_call_at_most(
                     held[branch] = (budget, budget.hold(wanted))
                     largest = max(largest, tokens)
         for budget, reservation in held.values():  # all calls in progress use all that they hold
-            stored.take(budget.settle(reservation, call(reservation.held.tokens, cost_nano=reservation.held.cost_nano)))
+            used = call(reservation.held.tokens, cost_nano=reservation.held.cost_nano)
+            stored.take(budget.settle(reservation, used, model="m"))
         pot = ledger.pot(WORKFLOW)
         assert pot is not None
         spent = pot.in_all.spent
@@ -148,10 +149,10 @@ async def test_a_call_waits_for_what_others_hold_and_asks_only_when_it_is_used()
     waiting = asyncio.create_task(excess.account.changed())
     await asyncio.sleep(0)
     assert not waiting.done()
-    first.settle(reservation, call(5))
+    first.settle(reservation, call(5), model="m")
     await waiting
     assert second.excess(need(90)) is None
-    first.settle(second.hold(need(90)), call(95))
+    first.settle(second.hold(need(90)), call(95), model="m")
     reached = second.excess(need(90, least=1))
     assert reached is not None
     assert (reached.is_passing, reached.used, reached.maximum) == (False, 100, 100)
@@ -179,7 +180,7 @@ async def test_a_day_begins_with_nothing_used_and_never_comes_back() -> None:
     assert budget.excess(need(1)) is not None
     clock.us += DAY  # a call over midnight: it counts on the day on which it ends
     assert budget.excess(need(1)) is None
-    [charge] = budget.settle(late, call(70))
+    [charge] = budget.settle(late, call(70), model="m")
     assert charge.day == TODAY + 1
     assert budget.excess(need(31, least=31)) is not None
     clock.us -= DAY
@@ -213,7 +214,7 @@ async def test_accounts_that_nobody_uses_make_room() -> None:
 async def test_tokens_without_a_price_count_at_an_assumed_one(unpriced: float, is_over: bool) -> None:
     ledger = Ledger(Stored().usage, Hands())
     budget = await opened(terms({"max_cost_usd": 0.01}, unpriced=unpriced), ledger)
-    budget.settle(budget.hold(need(1)), call(1_000, cost_nano=None))  # at 10 USD per million tokens: a cent
+    budget.settle(budget.hold(need(1)), call(1_000, cost_nano=None), model="m")  # at 10 USD per million tokens: a cent
     excess = budget.excess(need(1))
     assert (excess is not None) is is_over
     assert budget.spent() == {
@@ -237,7 +238,7 @@ async def test_an_allowance_is_for_one_run() -> None:
     ledger = Ledger(Stored().usage, Hands())
     allowed = await opened(terms({"max_tokens": 10}, allowed={"workflow": {"max_tokens": 1_000}}), ledger)
     other = await opened(terms({"max_tokens": 10}), ledger)
-    allowed.settle(allowed.hold(need(10)), call(10))
+    allowed.settle(allowed.hold(need(10)), call(10), model="m")
     assert allowed.excess(need(1, least=1)) is None
     assert other.excess(need(1, least=1)) is not None
 
@@ -263,3 +264,15 @@ async def test_steps_and_seconds_of_all_runs_together() -> None:
     assert (charge.spent.steps, charge.spent.active_us) == (2, 2_500_000)
     first.close()
     assert first.charges() == []
+
+
+async def test_what_calls_needed_is_remembered_by_the_model_that_was_asked_for() -> None:
+    ledger = Ledger(Stored().usage, Hands())
+    budget = await opened(terms({}), ledger)
+    assert budget.known("asked") is None
+    budget.settle(budget.hold(need(1)), call(100, cost_nano=5_000), model="asked")
+    budget.settle(budget.hold(need(1)), call(100, cost_nano=1_000), model="asked")
+    known = budget.known("asked")
+    assert known is not None
+    assert (known.answer, known.nano_per_token) == (0, 50.0)
+    assert budget.known("m") is None

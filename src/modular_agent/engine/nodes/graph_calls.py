@@ -48,7 +48,8 @@ class _ModelCall:
     """A model call under way."""
 
     provider: str
-    model: str
+    model: str  # as the provider calls it, once it has answered
+    asked: str
     held: Reservation
     prompt_tokens: int  # estimated
     began: float
@@ -203,6 +204,7 @@ class GraphCalls(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
         call = _ModelCall(
             provider=provider,
             model=model,
+            asked=model,
             held=self._held(need_of_unknown(self._visit, provider, model, estimate)),
             prompt_tokens=estimate,
             began=context.clock.monotonic(),
@@ -294,7 +296,7 @@ class GraphCalls(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
             usage_record(self._visit, made, source=usage.source, message_id=call.message_id),
             cost_record(self._visit, made, message_id=call.message_id),
             calls=[made],
-            charges=context.budget.settle(call.held, made),
+            charges=context.budget.settle(call.held, made, model=call.asked),
         )
 
     def _fail(self, run_id: UUID, error: BaseException) -> None:

@@ -55,7 +55,7 @@ async def call_model(
         if note not in context.notes:
             context.notes.add(note)
             context.emit(context.record(RecordType.LOG, visit.node, level="warning", message=note))
-    held = await hold(visit, need_of(visit, chain, conversation.messages, parameters))
+    held = await hold(visit, need_of(visit, chain, conversation.messages, tools=tools, parameters=parameters))
     observer = _CallLog(visit, conversation.references, parameters, tools, held)
     request = ChatRequest(messages=conversation.messages, tools=tools, parameters=parameters, timeout=chain.timeout)
     try:
@@ -190,7 +190,7 @@ class _CallLog:
             usage_record(self.visit, call, source=usage.source, message_id=self.message_id),
             cost_record(self.visit, call, message_id=self.message_id),
             calls=[call],
-            charges=context.budget.settle(self.held, call),
+            charges=context.budget.settle(self.held, call, model=attempt.model.model),
         )
 
     def _response(self, attempt: Attempt, seconds: float, *, model: str | None = None, **more: Any) -> Record:

@@ -10,8 +10,8 @@ from modular_agent.engine.errors import LimitReached, SharedLimitReached
 from modular_agent.engine.nodes.asking import ask, object_form
 from modular_agent.engine.nodes.visit import Visit
 from modular_agent.engine.providers.chain import ModelChain
-from modular_agent.engine.providers.port import Message, Usage
-from modular_agent.engine.providers.tokens import estimate_messages
+from modular_agent.engine.providers.port import Message, ToolSchema, Usage
+from modular_agent.engine.providers.tokens import estimate_messages, estimate_tools
 from modular_agent.events import RecordType
 from modular_agent.kit.clock import rfc3339, utc_datetime
 
@@ -22,9 +22,17 @@ BUDGET_FORM: Final = object_form(
     required=(),
 )
 USUAL_ANSWER: Final = 4_096  # tokens: what a call holds at least where nothing says how long its answer may be
+UNSEEN: Final = 10  # times the assumed price: the first call of a model whose provider alone may know what it costs
 
 
-def need_of(visit: Visit, chain: ModelChain, messages: Sequence[Message], parameters: Mapping[str, Any]) -> Need:
+def need_of(
+    visit: Visit,
+    chain: ModelChain,
+    messages: Sequence[Message],
+    *,
+    tools: Sequence[ToolSchema],
+    parameters: Mapping[str, Any],
+) -> Need:
     """What a call of a model needs, estimated as far as a limit asks for it.
 
     The most it may use is the prompt with the answer's `max_tokens`; where there is none, with the longest answer of
@@ -34,27 +42,35 @@ def need_of(visit: Visit, chain: ModelChain, messages: Sequence[Message], parame
     with_money = budget.counts("max_cost_usd")
     if not with_money and not budget.counts("max_tokens"):
         return Need(calls=1, most=Held(calls=1))
-    prompt = estimate_messages(messages)
-    known = int(parameters.get("max_tokens") or 0)
-    answer = known or max(USUAL_ANSWER, *(budget.longest_answer(model.model) for model in chain.models))
-    cost = (
-        max(_price(visit, model.provider, model.model, prompt, answer) for model in chain.models) if with_money else 0
-    )
-    return Need(calls=1, tokens=prompt + known, most=Held(calls=1, tokens=prompt + answer, cost_nano=cost))
+    prompt = estimate_messages(messages) + estimate_tools(tools)
+    limit = int(parameters.get("max_tokens") or 0)
+    names = [(model.provider, model.model) for model in chain.models]
+    return Need(calls=1, tokens=prompt + limit, most=_most(visit, names, prompt, limit=limit, with_money=with_money))
 
 
 def need_of_unknown(visit: Visit, provider: str, model: str, prompt: int) -> Need:
     """What a call inside a user's graph needs, of which nothing but the prompt's tokens is known."""
-    answer = max(USUAL_ANSWER, visit.context.budget.longest_answer(model))
-    cost = _price(visit, provider, model, prompt, answer) if visit.context.budget.counts("max_cost_usd") else 0
-    return Need(calls=1, tokens=prompt, most=Held(calls=1, tokens=prompt + answer, cost_nano=cost))
+    with_money = visit.context.budget.counts("max_cost_usd")
+    return Need(calls=1, tokens=prompt, most=_most(visit, [(provider, model)], prompt, limit=0, with_money=with_money))
+
+
+def _most(visit: Visit, models: Sequence[tuple[str, str]], prompt: int, *, limit: int, with_money: bool) -> Held:
+    known = (visit.context.budget.known(model) for _, model in models)
+    answer = limit or max(USUAL_ANSWER, *(each.answer for each in known if each is not None), 0)
+    cost = max(_price(visit, provider, model, prompt, answer) for provider, model in models) if with_money else 0
+    return Held(calls=1, tokens=prompt + answer, cost_nano=cost)
 
 
 def _price(visit: Visit, provider: str, model: str, prompt: int, answer: int) -> int:
+    """What a call may cost: by its known price, and by what such calls did cost."""
     context = visit.context
-    usage = Usage(prompt_tokens=prompt, completion_tokens=answer)
+    usage, known = Usage(prompt_tokens=prompt, completion_tokens=answer), context.budget.known(model)
     price = context.prices.price(provider, model, usage, context.clock.now_us())
-    return price.amount_nano if price is not None else context.budget.assumed_nano(prompt + answer)
+    assumed = context.budget.assumed_nano(usage.total_tokens)
+    if price is None and known is None:
+        return UNSEEN * assumed
+    seen = 0 if known is None else round(known.nano_per_token * usage.total_tokens)
+    return max(seen, assumed if price is None else price.amount_nano)
 
 
 async def hold(visit: Visit, need: Need) -> Reservation:
