@@ -73,7 +73,7 @@ class BudgetViews:
         """Everything that bounds the session's active run, or its last one, or without one its next."""
         page = await self._runs.page(session.ref, limit=1)
         run = page.runs[0] if page.runs else None
-        workflow = await self._catalog.workflow(session.workflow_version)
+        workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         key = await self._keys.charged(session.ref, run.run_id if run else None)
         limits: Mapping[str, Any] = run.limits if run else {}
         run_id = run.run_id if run else ""
