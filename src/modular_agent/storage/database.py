@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from modular_agent.storage.repositories.sessions import SessionRepository
 from modular_agent.storage.search_index import SearchIndex
 from modular_agent.storage.session_log import LogListeners, SessionLog
 from modular_agent.storage.session_removal import SessionRemoval
+from modular_agent.storage.trouble import Trouble
 from modular_agent.storage.writer import QUEUE_LIMIT, Writer
 
 __all__ = ["Database"]
@@ -35,12 +37,13 @@ _WATERMARK: Final = "INSERT INTO mirror VALUES (1, ?) ON CONFLICT (only) DO UPDA
 class Database:
     """An open database; an async context manager (`async with Database.open(data_path) as database`).
 
-    `cache`, `writer`, `readers`, `records`, `log`, `mirror`, `files`, `search` and `removal` are there while it is
-    open. Entering ends deletions of sessions that a crash has interrupted.
+    `cache`, `writer`, `trouble`, `readers`, `records`, `log`, `mirror`, `files`, `search` and `removal` are there while
+    it is open. Entering ends deletions of sessions that a crash has interrupted.
     """
 
     cache: MemoryCache
     writer: Writer
+    trouble: Trouble
     readers: Readers
     records: Records
     log: SessionLog
@@ -107,9 +110,11 @@ class Database:
     async def probe(self, *, limit: float) -> None:
         """Returns when a reader and the writer have answered; raises `TimeoutError` after `limit` seconds.
 
-        Raises `StorageBusy`, `StorageClosed`, `StorageFailed` too.
+        Raises `StorageBusy`, `StorageClosed`, `StorageFull`, `StorageFailed` too: also for a disk on which the next
+        write would fail.
         """
         async with asyncio.timeout(limit):
+            self.trouble.check()
             await self.readers.query("SELECT 1 FROM sessions LIMIT 1")
             await self.writer.exclusive(_take_lock, changes=False)
 
@@ -125,10 +130,13 @@ class Database:
             prepare=lambda connection: upgrade(connection, name=location.database.name),
             on_commit=listeners.tell,
             after_commit=self.mirror.wake,
+            on_fault=lambda fault: self.trouble.note(fault),
             cache=self.cache,
             queue_limit=self._queue_limit,
         )
+        self.trouble = Trouble(location.database, exclusive=partial(self.writer.exclusive, changes=False))
         await stack.enter_async_context(self.writer)
+        await stack.enter_async_context(self.trouble)
         self.readers = await stack.enter_async_context(Readers(location.database, threads=self._reader_threads))
         await stack.enter_async_context(self.cache)
         await stack.enter_async_context(self.mirror)

@@ -119,8 +119,7 @@ class Control(RuleBasedStateMachine):
         await self.stack.aclose()
         self.stack = contextlib.AsyncExitStack()
         await self._open()
-        await self.runtime.runs.recover()
-        await self.runtime.multitask.recover()
+        await self.runtime.recovery.take_up()
 
     def teardown(self) -> None:
         if self.runtime is not None:

@@ -104,11 +104,17 @@ class Interventions:
 
     async def _start_with_the_rest(self, ended: Ended) -> None:
         """Messages that no model call of a completed run took start the next one."""
-        if ended.status is not RunStatus.COMPLETED or not ended.inbox_waits:
-            return
-        rows = await self._runs.rows.inbox(ended.key.session)
-        waiting = [row for row in rows if row.run_id == ended.key.run_id]
-        session = await self._sessions.by_number(ended.key.session.n) if waiting else None
+        if ended.status is RunStatus.COMPLETED and ended.inbox_waits:
+            await self._start_next(ended.key.session.n)
+
+    async def recover(self) -> None:
+        """Starts what the completed runs of sessions without an active run have left."""
+        for n in await self._runs.rows.with_leftovers():
+            await self._start_next(n)
+
+    async def _start_next(self, session_n: int) -> None:
+        waiting = await self._runs.rows.leftovers(session_n)
+        session = await self._sessions.by_number(session_n) if waiting else None
         if session is None:
             return
         ids = [row.inbox_id for row in waiting]

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-import orjson
 import structlog
 
 from modular_agent.domain.configuration.values import LiveValues
@@ -22,7 +21,6 @@ from modular_agent.kit.ids import new_id
 from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus, SessionStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, RunUnknown
-from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, settled_checkpoint
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
 from modular_agent.storage.repositories.interrupts import InterruptRepository
@@ -41,7 +39,6 @@ from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
 __all__ = ["ROLLED_BACK", "RunsService"]
 
-_HOLDING: Final = frozenset({"pause", "step"})  # controls after which a run stays paused
 ROLLED_BACK: Final = "rolled_back"  # in a run's `pending`: what it was given and did is not carried over
 
 _CARRYING: frozenset[SessionStatus] = frozenset({SessionStatus.STOPPED, SessionStatus.ERROR})
@@ -279,47 +276,6 @@ class RunsService:
         committed = await self._writer.commit(unit)
         assert committed.result is not None
         return committed.result
-
-    async def recover(self) -> int:
-        """Takes up every run that a process left behind; answers how many.
-
-        Paused ones stay paused, unless their last question was answered just before.
-        """
-        count = 0
-        for ref, run in await self._runs.all_active():
-            try:
-                count += await self._recover(ref, run)
-            except Exception:  # noqa: BLE001 - one run that cannot go on must not keep the others
-                _log.exception("recovery_failed", session_id=ref.session_id, run_id=run.run_id)
-        return count
-
-    async def _recover(self, ref: SessionRef, run: RunRow) -> bool:
-        if run.status is RunStatus.PAUSED and not await self._is_answered(ref, run):
-            return False
-        if run.status is RunStatus.STOPPING:
-            await self.close(ref, run, RunStatus.STOPPED)
-            return False
-        if run.status is RunStatus.PAUSING:
-            await self.close(ref, run, RunStatus.PAUSED)
-            return False
-        session = await self._sessions.by_number(ref.n)
-        assert session is not None
-        await self.go_on(session, run)
-        return True
-
-    async def _is_answered(self, ref: SessionRef, run: RunRow) -> bool:
-        """Whether a paused run was about to go on: its last question was answered, and nobody has held it since."""
-        asked = await self._interrupts.of_run(run.run_id, ref)
-        if not any(row.status == "answered" for row in asked) or any(row.status == "open" for row in asked):
-            return False
-        chosen = RecordFilter(types=(RecordType.INTERRUPT, RecordType.CONTROL), run_id=run.run_id)
-        for record in reversed((await self._records.page(ref, chosen, limit=1_000_000)).records):
-            fields = orjson.loads(record.line)
-            if fields.get("phase") == "answered":
-                return True
-            if fields.get("action") in _HOLDING:
-                return False
-        return False
 
     async def close(self, ref: SessionRef, run: RunRow, status: RunStatus, *, records: Sequence[Record] = ()) -> RunRow:
         """Changes the status of a run that nobody executes; later writes of an execution that died are refused."""

@@ -345,6 +345,20 @@ class RunRepository:
 
         return await self._readers.run(read)
 
+    async def leftovers(self, session_n: int) -> list[InboxRow]:
+        """The messages that completed runs of a session did not take, oldest first."""
+        return await self._readers.run(
+            lambda connection: [row for row in _inbox(connection, session_n) if _is_completed(connection, row.run_id)]
+        )
+
+    async def with_leftovers(self) -> list[int]:
+        """The sessions (by number) without an active run in which completed runs left messages."""
+        rows = await self._readers.query(
+            "SELECT DISTINCT i.session_n FROM run_inbox i JOIN runs r ON r.run_id = i.run_id WHERE r.status = 'completed'"
+            f" AND NOT EXISTS (SELECT 1 FROM runs a WHERE a.session_n = i.session_n AND a.{ACTIVE_STATUSES_SQL})"
+        )
+        return [row[0] for row in rows]
+
     async def inbox(self, session: SessionRef) -> list[InboxRow]:
         """What waits to be put into a run of the session, oldest first."""
         return await self._readers.run(lambda connection: _inbox(connection, session.n))
@@ -353,6 +367,11 @@ class RunRepository:
 def _get(connection: sqlite3.Connection, run_id: str) -> RunRow | None:
     row = connection.execute(f"SELECT {_COLUMNS} FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     return None if row is None else RunRow.of(row)
+
+
+def _is_completed(connection: sqlite3.Connection, run_id: str | None) -> bool:
+    run = None if run_id is None else _get(connection, run_id)
+    return run is not None and run.status is RunStatus.COMPLETED
 
 
 def _require(connection: sqlite3.Connection, run_id: str, epoch: int | None) -> RunRow:
