@@ -6,7 +6,7 @@ from typing import Any
 
 from servers.server_process import ServerProcess, eventually
 
-__all__ = ["check_conversation", "check_session", "check_tool_calls"]
+__all__ = ["check_conversation", "check_ledger", "check_session", "check_tool_calls"]
 
 CONVERSATION_FIELDS = ("content", "tool_calls", "tool_call_id", "name")
 
@@ -99,6 +99,16 @@ def check_tool_calls(records: list[dict[str, Any]]) -> None:
         else:
             assert record["tool_call_id"] in intended, "no result without its intent"
     assert intended == set(results), "every intent has a result"
+
+
+def check_ledger(lines: list[dict[str, Any]]) -> None:
+    """Outside of the server: nothing was paid twice, and a call that was repeated had the same key."""
+    payments = Counter((line["session"], line["label"]) for line in lines if line["tool"] == "pay")
+    assert not [key for key, count in payments.items() if count > 1], "a payment was made twice"
+    keys: dict[tuple[str, str], set[str]] = {}
+    for line in lines:
+        keys.setdefault((line["session"], line["label"]), set()).add(line["key"])
+    assert all(len(found) == 1 for found in keys.values()), "a call has one key"
 
 
 def _check_runs(records: list[dict[str, Any]], runs: dict[str, Any]) -> None:

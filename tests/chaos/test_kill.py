@@ -7,12 +7,11 @@ import asyncio
 import os
 import random
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from chaos.consistency import check_session
+from chaos.consistency import check_ledger, check_session
 from chaos.planned_model import PlannedModel
 from chaos.workflows import KINDS, run_input
 from chaos.world import ChaosServer, until_status
@@ -53,7 +52,7 @@ async def test_runs_survive_a_kill_at_any_moment(tmp_path: Path, model: PlannedM
     async with ChaosServer(tmp_path, model.url) as server:
         for _ in range(ROUNDS):
             await _round(server, chance, figures)
-        _check_ledger(server)
+        check_ledger(server.ledger())
     print(figures, dict(server.answered))
     assert figures.kills >= ROUNDS
 
@@ -95,14 +94,3 @@ async def _crash(server: ChaosServer, figures: Figures) -> None:
         assert line["runs"] == left
         figures.seconds_to_resume.append(time.monotonic() - began)
         figures.resumed += left
-
-
-def _check_ledger(server: ChaosServer) -> None:
-    """Outside of the server: nothing was paid twice, nothing was left out, a repeated read had the same key."""
-    lines = server.ledger()
-    payments = Counter((line["session"], line["label"]) for line in lines if line["tool"] == "pay")
-    assert set(payments.values()) == {1}
-    keys: dict[tuple[str, str], set[str]] = {}
-    for line in lines:
-        keys.setdefault((line["session"], line["label"]), set()).add(line["key"])
-    assert all(len(found) == 1 for found in keys.values())

@@ -1,5 +1,6 @@
 """One process owns a data path: a lock of the operating system, which ends with the process however it ends."""
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -31,9 +32,10 @@ class DataLock:
                 os.close(descriptor)
                 self.release()
                 raise DataPathInUse(pid=owner or "?") from None
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             self._descriptors.append(descriptor)
+            with contextlib.suppress(OSError):  # a full disk: the lock holds, its owner has no name
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         while self._descriptors:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import sqlite3
 from contextlib import AsyncExitStack
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Final
 from modular_agent.kit.clock import Clock, SystemClock
 from modular_agent.storage.cache import MemoryCache
 from modular_agent.storage.data_lock import DataLock
-from modular_agent.storage.errors import storage_error
+from modular_agent.storage.errors import DiskFailed, storage_error
 from modular_agent.storage.location import Location
 from modular_agent.storage.log_files import LogFiles
 from modular_agent.storage.migrations import refuse_foreign, upgrade
@@ -100,7 +101,12 @@ class Database:
 
     async def __aenter__(self) -> "Database":
         async with AsyncExitStack() as stack:
-            await self._start(stack)
+            try:
+                await self._start(stack)
+            except sqlite3.Error as error:
+                raise storage_error(error) from error
+            except OSError as error:
+                raise DiskFailed(reason=errno.errorcode.get(error.errno or 0, type(error).__name__)) from error
             self._stack = stack.pop_all()
         return self
 
@@ -110,7 +116,7 @@ class Database:
     async def probe(self, *, limit: float) -> None:
         """Returns when a reader and the writer have answered; raises `TimeoutError` after `limit` seconds.
 
-        Raises `StorageBusy`, `StorageClosed`, `StorageFull`, `StorageFailed` too: also for a disk on which the next
+        Raises `StorageBusy`, `StorageClosed`, `StorageFull`, `DiskFailed` too: also for a disk on which the next
         write would fail.
         """
         async with asyncio.timeout(limit):
@@ -130,7 +136,7 @@ class Database:
             prepare=lambda connection: upgrade(connection, name=location.database.name),
             on_commit=listeners.tell,
             after_commit=self.mirror.wake,
-            on_fault=lambda fault: self.trouble.note(fault),
+            on_fault=lambda fault: self.trouble.note(fault),  # noqa: PLW0108 - it is made after the writer
             cache=self.cache,
             queue_limit=self._queue_limit,
         )

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 import structlog
 
 from modular_agent.errors import AgentError
-from modular_agent.storage.errors import StorageFailed, StorageFull, storage_error
+from modular_agent.storage.errors import DiskFailed, StorageFull, storage_error
 
 __all__ = ["Trouble", "check_disk"]
 
@@ -30,10 +30,10 @@ _log = structlog.get_logger(__name__)
 
 
 def check_disk(folder: Path) -> None:
-    """Raises `StorageFull` when the disk of `folder` has no room, `StorageFailed` when it can only be read."""
+    """Raises `StorageFull` when the disk of `folder` has no room, `DiskFailed` when it can only be read."""
     disk = os.statvfs(folder)
     if disk.f_flag & os.ST_RDONLY:
-        raise StorageFailed(reason="EROFS")
+        raise DiskFailed(reason="EROFS")
     if disk.f_bavail * disk.f_frsize < ROOM:
         raise StorageFull
 

@@ -112,8 +112,8 @@ class Writer:
         """Puts the unit behind all that were submitted before, at once; the future is resolved when it is durable.
 
         Raises `StorageClosed`, or `StorageBusy` when too many units wait. The future raises `StaleEpoch`,
-        `ConstraintViolated`, `SessionUnknown`, `StorageFull`, `StorageFailed`, or what `first` or `then` raised.
-        Cancelling the future does not take the unit back.
+        `ConstraintViolated`, `SessionUnknown`, `StorageFull`, `DiskFailed`, `StorageFailed`, or what `first` or `then`
+        raised. Cancelling the future does not take the unit back.
         """
         if self._closed:
             raise StorageClosed

@@ -169,7 +169,8 @@ def create_run(new: NewRun) -> Callable[[sqlite3.Connection], RunRow]:
             raise SessionUnknown(session_id=new.session.session_id)
         n, last_seq = session
         values = (new.run_id, n, new.status.value, new.epoch, _json(new.input), _json(new.limits), "{}", None)
-        values += (new.now_us, new.now_us if new.status is RunStatus.RUNNING else None, None, 0, last_seq)
+        created = _created_at(connection, n, new)
+        values += (created, created if new.status is RunStatus.RUNNING else None, None, 0, last_seq)
         values += (None, 0, None, None)
         rows = connection.execute(
             f"INSERT INTO runs VALUES ({marks(len(values))}) ON CONFLICT (session_n) WHERE {ACTIVE_STATUSES_SQL}"
@@ -178,7 +179,7 @@ def create_run(new: NewRun) -> Callable[[sqlite3.Connection], RunRow]:
         ).fetchall()
         if not rows:
             raise _already_active(connection, n)
-        count_run_start(connection, n, created_at=new.now_us)
+        count_run_start(connection, n, created_at=created)
         _follow(connection, n, new.run_id, new.status, new.now_us)
         return RunRow.of(rows[0])
 
@@ -354,8 +355,9 @@ class RunRepository:
     async def with_leftovers(self) -> list[int]:
         """The sessions (by number) without an active run in which completed runs left messages."""
         rows = await self._readers.query(
-            "SELECT DISTINCT i.session_n FROM run_inbox i JOIN runs r ON r.run_id = i.run_id WHERE r.status = 'completed'"
-            f" AND NOT EXISTS (SELECT 1 FROM runs a WHERE a.session_n = i.session_n AND a.{ACTIVE_STATUSES_SQL})"
+            "SELECT DISTINCT i.session_n FROM run_inbox i JOIN runs r ON r.run_id = i.run_id"
+            " WHERE r.status = 'completed' AND NOT EXISTS"
+            f" (SELECT 1 FROM runs a WHERE a.session_n = i.session_n AND a.{ACTIVE_STATUSES_SQL})"
         )
         return [row[0] for row in rows]
 
@@ -367,6 +369,12 @@ class RunRepository:
 def _get(connection: sqlite3.Connection, run_id: str) -> RunRow | None:
     row = connection.execute(f"SELECT {_COLUMNS} FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     return None if row is None else RunRow.of(row)
+
+
+def _created_at(connection: sqlite3.Connection, n: int, new: NewRun) -> int:
+    """The time of the run, not before that of the run before it: a session's last run is the newest one."""
+    (last,) = connection.execute("SELECT max(created_at) FROM runs WHERE session_n = ?", (n,)).fetchone()
+    return max(new.now_us, last or 0)
 
 
 def _is_completed(connection: sqlite3.Connection, run_id: str | None) -> bool:
@@ -416,7 +424,7 @@ def _already_active(connection: sqlite3.Connection, n: int) -> RunAlreadyActive:
 
 def _inbox(connection: sqlite3.Connection, n: int) -> list[InboxRow]:
     rows = connection.execute(
-        f"SELECT {_INBOX_COLUMNS} FROM run_inbox WHERE session_n = ? ORDER BY created_at, rowid", (n,)
+        f"SELECT {_INBOX_COLUMNS} FROM run_inbox WHERE session_n = ? ORDER BY rowid", (n,)
     ).fetchall()
     return [InboxRow(row[0], row[1], row[2], orjson.loads(row[3]), row[4]) for row in rows]
 
