@@ -28,11 +28,12 @@ class ChaosServer(ServerProcess):
         *,
         pay_seconds: float = 0.05,
         workflows: Mapping[str, str] = WORKFLOWS,
+        tools: str = TOOLS,
         disk: SmallDisk | None = None,
         **environment: str,
     ) -> None:
         self.ledger_file = root / "ledger.jsonl"
-        tools = TOOLS.replace("LEDGER", str(self.ledger_file)).replace("PAY_SECONDS", str(pay_seconds))
+        tools = tools.replace("LEDGER", str(self.ledger_file)).replace("PAY_SECONDS", str(pay_seconds))
         super().__init__(
             root,
             workflows=workflows,

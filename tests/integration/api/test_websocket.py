@@ -125,6 +125,26 @@ async def test_a_run_is_controlled_from_its_start_to_its_end(server: LiveServer)
         assert result["data"]["status"] == "completed"
 
 
+async def test_a_message_is_injected_over_the_socket(server: LiveServer) -> None:
+    session_id = await server.session("workflows/steps.yaml")
+    async with server.socket() as client:
+
+        async def inject(number: str, **data: object) -> None:
+            given = {"action": "inject", **data}
+            await client.send("control", id=number, session_id=session_id, data=given)
+
+        await inject("early", message="Too early.")
+        assert (await client.until("error", id="early"))["data"]["code"] == "run_not_running"
+        await server.run(session_id, "slow", mode="background")
+        await inject("empty")
+        assert (await client.until("error", id="empty"))["data"]["code"] == "control_invalid"
+        await inject("good", message="Use metric units.")
+        assert (await client.until("ack", id="good"))["data"]["inbox_id"]
+        assert (await client.until("result", id="good"))["data"]["status"] == "consumed"
+    state = await server.get(f"/sessions/{session_id}/state")
+    assert [m["content"] for m in state["messages"] if m["role"] == "user"] == ["slow", "Use metric units."]
+
+
 async def test_a_question_is_answered_over_the_socket(server: LiveServer) -> None:
     session_id = await server.session("workflows/ask.yaml")
     async with server.socket() as client:

@@ -8,7 +8,7 @@ from modular_agent.engine.checkpoint_ids import come_after
 def later(checkpoint_id: UUID, ticks: int) -> str:
     """An id that was made so many units of 100 ns later."""
     time = ((checkpoint_id.int >> 80) << 12 | (checkpoint_id.int >> 64) & 0xFFF) + ticks
-    return str(UUID(int=(time >> 12) << 80 | (time & 0xFFF) << 64 | checkpoint_id.int & (1 << 64) - 1, version=6))
+    return str(UUID(int=(time >> 12) << 80 | (0x6000 | time & 0xFFF) << 64 | checkpoint_id.int & (1 << 64) - 1))
 
 
 def test_new_ids_come_after_one_of_a_time_to_come() -> None:

@@ -1,6 +1,7 @@
 """`/ws/{client_id}`: the WebSocket, adapted to the realtime layer; control and queries of its clients."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Annotated, Any, Final, TypeVar
 
 import orjson
@@ -12,6 +13,7 @@ from modular_agent.api.dependencies import caller_of, runtime_of
 from modular_agent.api.language import language_of
 from modular_agent.api.routers.runs import start_request
 from modular_agent.api.routers.sessions import create_request
+from modular_agent.api.schemas.checkpoints import InjectMessage
 from modular_agent.api.schemas.runs import StartRun
 from modular_agent.api.schemas.sessions import CreateSession
 from modular_agent.api.validation import request_faults
@@ -94,6 +96,8 @@ class _Commands:
         if command.action == "start":
             return await self._start(command, accepted)
         session = await self._session(command)
+        if command.action == "inject":
+            return await self._inject(session, command, accepted)
         control, by = self._runtime.control, self._by
         if command.action in {"pause", "stop"}:
             verb = control.pause if command.action == "pause" else control.stop
@@ -133,6 +137,12 @@ class _Commands:
         await self._runtime.multitask.started(run_id)
         await self._runtime.runs.wait(run_id)
         return await self._run(session, run_id)
+
+    async def _inject(self, session: Session, command: Control, accepted: Accepted) -> Mapping[str, Any]:
+        message = _validated(InjectMessage, command.data).message
+        injected = await self._runtime.interventions.inject(session, message, by=self._by)
+        accepted({"action": "inject", "run_id": injected.run_id, "inbox_id": injected.inbox_id})
+        return asdict(await self._runtime.interventions.outcome(session, injected))
 
     async def query(self, query: RealtimeQuery) -> Mapping[str, Any]:
         session = await self._runtime.sessions.get(query.session_id)

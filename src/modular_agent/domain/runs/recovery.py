@@ -19,9 +19,11 @@ from modular_agent.domain.runs.interventions import Interventions
 from modular_agent.domain.runs.multitask import Multitask
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.engine.supervisor import Ended, Supervisor
+from modular_agent.errors import IllegalTransition
 from modular_agent.events import RecordType, SessionRef
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus
 from modular_agent.storage.database import Database
+from modular_agent.storage.errors import StaleEpoch
 from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.runs import RunRow
 from modular_agent.storage.repositories.sessions import SessionRepository
@@ -91,6 +93,8 @@ class Recovery:
         for ref, run in await self._runs.rows.all_active():
             try:
                 count += await self._take_up(ref, run)
+            except (StaleEpoch, IllegalTransition):  # somebody has stopped or resumed it since we looked
+                _log.info("recovery_came_second", session_id=ref.session_id, run_id=run.run_id)
             except Exception:  # noqa: BLE001 - one run that cannot go on must not keep the others
                 _log.exception("recovery_failed", session_id=ref.session_id, run_id=run.run_id)
                 self._leave(_Left(ref, run.run_id, run.epoch))
