@@ -182,15 +182,23 @@ class Supervisor:
             self._start_waiting()
         await self._tell(execution, ended or _given_up(execution))
 
+    async def tell(self, ended: Ended) -> None:
+        """Says to all listeners how a run ended, also one that did not execute (it was paused, and then stopped).
+
+        One that fails keeps no other from hearing it.
+        """
+        for listener in self._listeners:
+            try:
+                await listener(ended)
+            except Exception:  # noqa: BLE001 - a full disk, say: what it left undone is done when there is room
+                key = ended.key
+                _log.exception("end_listener_failed", run_id=key.run_id, session_id=key.session.session_id)
+
     async def _tell(self, execution: _Execution, ended: Ended) -> None:
-        """Says to everybody how it ended; one listener that fails keeps nobody else from hearing it."""
+        """Says to everybody how it ended, last of all to those who wait for it."""
         run_id = ended.key.run_id
         try:
-            for listener in self._listeners:
-                try:
-                    await listener(ended)
-                except Exception:  # noqa: BLE001 - a full disk, say: what it left undone is done when there is room
-                    _log.exception("end_listener_failed", run_id=run_id, session_id=ended.key.session.session_id)
+            await self.tell(ended)
         finally:
             if self._closing.get(run_id) is execution.ended:
                 del self._closing[run_id]

@@ -163,6 +163,29 @@ async def test_what_waits_runs_after_a_stop_and_after_an_answer(server: LiveServ
     assert (await server.get(f"/sessions/{session_id}/interrupts"))["interrupts"][0]["run_id"] == run["run_id"]
 
 
+async def test_what_waits_runs_after_the_stop_of_a_paused_run(server: LiveServer) -> None:
+    session_id, first = await begun(server)
+    await server.post(f"/sessions/{session_id}/pause?wait=true")
+    status, waiting = await send(server, session_id, "second", "enqueue")
+    assert status == 202
+    await server.post(f"/sessions/{session_id}/stop?wait=true")
+    assert await all_ended(server, session_id, 2) == [(first, "stopped"), (waiting["run_id"], "completed")]
+
+
+async def test_what_waits_runs_after_the_stop_of_a_run_that_had_no_place_yet(server: LiveServer) -> None:
+    slow = write_steps(server, delay="2s", name="slow")
+    busy = [await server.session(slow) for _ in range(2)]
+    for other in busy:
+        await server.run(other, "first", mode="background")
+    session_id, first = await begun(server)
+    assert await runs(server, session_id) == [(first, "queued")]
+    _, waiting = await send(server, session_id, "second", "enqueue")
+    await server.post(f"/sessions/{session_id}/stop?wait=true")
+    for other in busy:
+        await server.post(f"/sessions/{other}/stop?wait=true")
+    assert await all_ended(server, session_id, 2) == [(first, "stopped"), (waiting["run_id"], "completed")]
+
+
 async def test_a_full_queue_refuses(server: LiveServer) -> None:
     session_id = await server.session("workflows/ask.yaml")
     await server.run(session_id, "go")

@@ -11,7 +11,7 @@ from modular_agent.domain.runs.errors import AnswerInvalid, NoActiveRun, NotPaus
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.engine.store import Facts, RunKey
-from modular_agent.engine.supervisor import Supervisor
+from modular_agent.engine.supervisor import Ended, Supervisor
 from modular_agent.errors import Fault, IllegalTransition
 from modular_agent.events import Record, RecordType
 from modular_agent.kit.clock import Clock
@@ -99,6 +99,9 @@ class RunControl:
                 run = await self._runs.close(session.ref, run, status, records=[] if number else [record])
         except (StaleEpoch, IllegalTransition):
             _log.info("control_came_second", run_id=run.run_id, action=record.fields["action"])
+            return
+        if run.status in ENDED_RUN_STATUSES:  # what waits for its end starts now
+            await self._supervisor.tell(Ended(key=RunKey(session.ref, run.run_id, run.epoch), status=run.status))
 
     async def resume(self, session: SessionRow, *, by: str, step: bool = False) -> RunRow:
         """Has a paused run go on (for one step with `step`); answers once it is under way.
