@@ -271,6 +271,19 @@ async def test_a_first_run_that_is_rolled_back_leaves_nothing(server: LiveServer
     assert (await server.get(f"/sessions/{session_id}/state"))["note"] == "initial"
 
 
+async def test_a_rollback_keeps_what_the_run_had_carried_over_from_a_stopped_one(server: LiveServer) -> None:
+    session_id = await server.session(write_steps(server, delay="2s", name="slow"))
+    await server.run(session_id, "stopped at once", mode="background")
+    await server.post(f"/sessions/{session_id}/stop?wait=true")
+    for dropped in ("dropped", "dropped too"):
+        await send(server, session_id, dropped, "rollback")
+    await send(server, session_id, "instead", "rollback")
+    await server.post(f"/sessions/{session_id}/stop?wait=true")
+    await server.run(session_id, "at last", mode="background")
+    await server.status(session_id, "completed", timeout=20)
+    assert await users(server, session_id) == ["stopped at once", "instead", "at last"]
+
+
 async def test_a_rolled_back_paused_run_leaves_no_question_and_no_message(server: LiveServer) -> None:
     session_id, _ = await begun(server)
     await server.post(f"/sessions/{session_id}/pause?wait=true")

@@ -166,16 +166,24 @@ class RunsService:
     async def _left_over(
         self, session: SessionRow, workflow: Workflow
     ) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
-        """What the session's last run was given or did, and no state holds: it was stopped early, or failed."""
-        page = await self._runs.page(session.ref, limit=1)
-        run = page.runs[0] if page.runs else None
+        """What the session's last run was given or did, and no state holds: it was stopped early, or failed.
+
+        Runs that were rolled back are passed over: what they had carried over themselves is the last one's before them.
+        """
+        run = await self._last_run(session.ref)
         if run is not None and not await self._checkpoints.left_by(session.ref, run.run_id):
-            pending: dict[str, Any] = run.pending or {}
-            if ROLLED_BACK in pending:
-                return [], {}
             messages = [{**message, LOGGED: True} for message in run.input.get("messages", ())]
             return messages, {key: value for key, value in run.input.items() if key != "messages"}
         return await workflow.unfinished(self._saver, session.ref)
+
+    async def _last_run(self, session: SessionRef) -> RunRow | None:
+        """The last run that was not rolled back."""
+        offset = 0
+        while True:
+            page = await self._runs.page(session, limit=1, offset=offset)
+            if not page.runs or ROLLED_BACK not in (page.runs[0].pending or {}):
+                return page.runs[0] if page.runs else None
+            offset += 1
 
     async def _store_run(
         self,
