@@ -272,9 +272,12 @@ async def test_a_first_run_that_is_rolled_back_leaves_nothing(server: LiveServer
 
 
 async def test_a_rollback_keeps_what_the_run_had_carried_over_from_a_stopped_one(server: LiveServer) -> None:
-    session_id = await server.session(write_steps(server, delay="2s", name="slow"))
-    await server.run(session_id, "stopped at once", mode="background")
-    await server.post(f"/sessions/{session_id}/stop?wait=true")
+    slow = write_steps(server, delay="2s", name="slow")
+    *busy, session_id = [await server.session(slow) for _ in range(3)]
+    for each in (*busy, session_id):
+        await server.run(each, "stopped at once", mode="background")
+    for each in (session_id, *busy):  # the last one still waits for a place
+        await server.post(f"/sessions/{each}/stop?wait=true")
     for dropped in ("dropped", "dropped too"):
         await send(server, session_id, dropped, "rollback")
     await send(server, session_id, "instead", "rollback")
