@@ -126,7 +126,8 @@ async def measure(server: ServerProcess, workflow: str, *, each: int, planned: f
     kind = "deltas" if workflow == "words" else "records"
     steady = sum(count(e) / seconds for e, seconds in zip(events, alone, strict=True))
     print(
-        f"{kind}: {came} came in {took:.1f} s (planned {planned:.1f} s each): {steady:,.0f} events/s while all run,"
+        f"{kind}: {came} came in {took:.1f} s (planned {planned:.1f} s each):"
+        f" {came / took:,.0f} events/s from first to last, {steady:,.0f} as the sum of each session's own rate,"
         f" {frames} frames; lost 0; server CPU {1e6 * cpu / came:.0f} us an event, {100 * cpu / took:.0f} % of a core",
         flush=True,
     )
