@@ -128,7 +128,8 @@ async def measure(server: ServerProcess, workflow: str, *, each: int, planned: f
     print(
         f"{kind}: {came} came in {took:.1f} s (planned {planned:.1f} s each):"
         f" {came / took:,.0f} events/s from first to last, {steady:,.0f} as the sum of each session's own rate,"
-        f" {frames} frames; lost 0; server CPU {1e6 * cpu / came:.0f} us an event, {100 * cpu / took:.0f} % of a core",
+        f" {frames} frames; {SESSIONS * each - came} not as deltas;"
+        f" server CPU {1e6 * cpu / came:.0f} us an event, {100 * cpu / took:.0f} % of a core",
         flush=True,
     )
 

@@ -175,7 +175,7 @@ async def _round(weather: Weather, chance: random.Random, run_again: Counter[str
         await operator.settle()
     for operator in operators:
         figures.records += await operator.check()
-    figures.sessions += len(operators) + len(forks)
+    figures.sessions += len(operators)  # forks are brought to an end, no more
     for operator in (*operators, *forks):
         run_again.update(operator.run_again)
     assert server.query("SELECT count(*) FROM runs WHERE status NOT IN ('completed', 'stopped', 'failed')") == [(0,)]
