@@ -169,6 +169,24 @@ async def test_messages_of_a_stopped_run_are_there_when_it_is_retried(server: Li
     assert await users(server, session_id) == ["go", "kept"]
 
 
+async def test_messages_of_a_stopped_run_are_there_in_the_next_run(server: LiveServer) -> None:
+    session_id, _ = await paused(server)
+    await server.post(f"/sessions/{session_id}/messages", {"message": "kept"})
+    await server.post(f"/sessions/{session_id}/stop?wait=true")
+    for _ in range(2):  # once, not again
+        assert (await server.run(session_id, "next"))["status"] == "completed"
+    assert await users(server, session_id) == ["go", "kept", "next", "next"]
+    logged = [r["content"] for r in await server.records(session_id, "message") if r["message_type"] == "user"]
+    assert logged == ["go", "kept", "next", "next"]
+
+
+async def test_messages_of_a_run_that_is_rolled_back_are_dropped_with_it(server: LiveServer) -> None:
+    session_id, _ = await paused(server)
+    await server.post(f"/sessions/{session_id}/messages", {"message": "gone"})
+    assert (await server.run(session_id, "next", multitask="rollback"))["status"] == "completed"
+    assert await users(server, session_id) == ["next"]
+
+
 async def test_a_message_survives_a_restart(server: LiveServer, tmp_path: Path) -> None:
     session_id, _ = await paused(server)
     await server.post(f"/sessions/{session_id}/messages", {"message": "durable"})

@@ -188,6 +188,19 @@ async def test_what_a_control_cannot_use_is_told_with_its_place(server: LiveServ
             assert sorted(fault["path"] for fault in answer["data"]["errors"]) == [f"/{place}" for place in places]
 
 
+async def test_a_run_that_another_has_followed_is_not_taken_up(server: LiveServer) -> None:
+    session_id = await server.session()
+    failed = await server.run(session_id, "fail")
+    later = await server.run(session_id, "hello")
+    assert (failed["status"], later["status"]) == ("failed", "completed")
+    before = await server.get(f"/sessions/{session_id}/state")
+    async with server.socket() as client:
+        data = {"action": "retry", "run_id": failed["run_id"]}
+        answer = await client.ask("control", session_id=session_id, data=data)
+    assert answer["data"]["code"] == "run_superseded"
+    assert await server.get(f"/sessions/{session_id}/state") == before
+
+
 async def test_a_start_that_cannot_be_leaves_no_session(server: LiveServer) -> None:
     async with server.socket() as client:
         for data, code in (

@@ -7,7 +7,7 @@ from typing import Any, cast
 import structlog
 from jsonschema.validators import Draft202012Validator
 
-from modular_agent.domain.runs.errors import AnswerInvalid, NoActiveRun, NotPaused, QuestionsOpen
+from modular_agent.domain.runs.errors import AnswerInvalid, NoActiveRun, NotPaused, QuestionsOpen, RunSuperseded
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.engine.store import Facts, RunKey
@@ -121,14 +121,16 @@ class RunControl:
     async def retry(self, session: SessionRow, *, by: str, run_id: str | None = None) -> RunRow:
         """Takes up the session's last run (or the given one) where it failed or was stopped.
 
-        Raises `NoActiveRun` when there is none, `IllegalTransition` when it did not fail or stop.
+        Raises `NoActiveRun` when there is none, `IllegalTransition` when it did not fail or stop, and `RunSuperseded`
+        when a later run has gone on with the session's state.
         """
-        if run_id is None:
-            page = await self._runs.rows.page(session.ref, limit=1)
-            if not page.runs:
-                raise NoActiveRun(session_id=session.session_id)
-            run_id = page.runs[0].run_id
-        run = await self._runs.get(session.ref, run_id)
+        page = await self._runs.rows.page(session.ref, limit=1)
+        if not page.runs and run_id is None:
+            raise NoActiveRun(session_id=session.session_id)
+        run = page.runs[0] if run_id is None else await self._runs.get(session.ref, run_id)
+        if run.run_id != page.runs[0].run_id:
+            raise RunSuperseded(run_id=run.run_id, newest=page.runs[0].run_id)
+        run_id = run.run_id
         if run.status not in _TAKES_UP:
             raise IllegalTransition(noun="run", status=run.status, target=RunStatus.RUNNING)
         try:

@@ -28,6 +28,7 @@ from modular_agent.storage.repositories.checkpoints import CheckpointRepository,
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
 from modular_agent.storage.repositories.interrupts import InterruptRepository
 from modular_agent.storage.repositories.runs import (
+    InboxRow,
     NewRun,
     RunChange,
     RunRepository,
@@ -110,7 +111,9 @@ class RunsService:
         if request.checkpoint_id is not None:
             await self._go_back(session, workflow, request.checkpoint_id, by=request.requested_by)
         fresh = await self._is_fresh(session)
-        given = await self._input(session, workflow, request, fresh=fresh)
+        injected = await self._not_consumed(session)
+        given = await self._input(session, workflow, request, fresh=fresh, injected=[row.message for row in injected])
+        inbox_ids = [*inbox_ids, *(row.inbox_id for row in injected)]
         key = RunKey(session.ref, run_id or new_id("run"), 1)
         admission = self._supervisor.admit()
         try:
@@ -155,8 +158,20 @@ class RunsService:
             return True
         return not self._saver.holds(session.ref) and await self._store.checkpoint(session.ref, "", None) is None
 
+    async def _not_consumed(self, session: SessionRow) -> list[InboxRow]:
+        """Messages for a run that was stopped, or failed, before one of its model calls took them."""
+        if session.status not in _CARRYING:
+            return []
+        return [row for row in await self._runs.inbox(session.ref) if row.run_id is not None]
+
     async def _input(
-        self, session: SessionRow, workflow: Workflow, request: StartRequest, *, fresh: bool
+        self,
+        session: SessionRow,
+        workflow: Workflow,
+        request: StartRequest,
+        *,
+        fresh: bool,
+        injected: Sequence[Any],  # messages as they wait in the inbox
     ) -> dict[str, Any]:
         """What the graph starts with, as JSON: what was left over, the session's initial state, the request's own."""
         given: dict[str, Any] = {}
@@ -167,6 +182,8 @@ class RunsService:
         if fresh and not (messages or given):
             given.update(session.initial_state)
         given.update(request.state)
+        if injected:
+            messages = [*messages, *normalised(list(injected), node="input")]
         if "messages" in given:
             messages = [*messages, *normalised(given["messages"], node="input")]
         if request.message is not None:
