@@ -162,7 +162,7 @@ async def test_a_message_is_put_into_a_run_and_its_state_changed_over_the_socket
         assert (await control("2", action="inject", message="slow: more"))["status"] == "waiting"
         said = [message["content"] for message in (await control("3", action="edit", state={}))["messages"]]
         assert said == ["slow", "one two three"]
-        kept = (await control("4", action="edit", state={"messages": [{"role": "user", "content": "slow: else"}]}))
+        kept = await control("4", action="edit", state={"messages": [{"role": "user", "content": "slow: else"}]})
         assert [message["content"] for message in kept["messages"]] == ["slow: else"]
         assert (await control("5", action="resume"))["status"] == "completed"
         state = await server.get(f"/sessions/{session_id}/state")
