@@ -344,6 +344,20 @@ async def test_stop_of_a_paused_run_withdraws_its_questions(server: LiveServer) 
     assert (answer.status_code, answer.json()["code"]) == (409, "interrupt_closed")
 
 
+async def test_a_run_that_was_stopped_at_a_question_asks_again_when_it_is_taken_up(server: LiveServer) -> None:
+    session_id = await server.session("workflows/ask.yaml")
+    [first] = (await server.run(session_id, "go"))["interrupts"]
+    for _ in range(2):
+        await call(server, session_id, "stop", wait=True)
+        status, run = await call(server, session_id, "retry", wait=True)
+        assert (status, run["status"]) == (200, "paused")
+        [question] = run["interrupts"]
+        assert question["question"] == first["question"]
+    answer = {"answer": {"approve": True}}
+    run = await server.post(f"/sessions/{session_id}/interrupts/{question['interrupt_id']}?wait=true", answer)
+    assert (run["status"], run["execution_path"][-1]) == ("completed", "answer")
+
+
 # -- retry -----------------------------------------------------------------------------------------------------
 
 

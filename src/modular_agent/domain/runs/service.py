@@ -20,13 +20,13 @@ from modular_agent.engine.workflow import LOGGED, Workflow
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock
 from modular_agent.kit.ids import new_id
-from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus, SessionStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, SESSION_STATUS_OF_RUN, RunStatus, SessionStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, RunAlreadyActive, RunUnknown
 from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, settled_checkpoint
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
-from modular_agent.storage.repositories.interrupts import InterruptRepository
+from modular_agent.storage.repositories.interrupts import InterruptRepository, forget_withdrawn
 from modular_agent.storage.repositories.runs import (
     InboxRow,
     NewRun,
@@ -270,7 +270,7 @@ class RunsService:
             workflow=workflow,
             input=None if taken else workflow.graph_input(run.input),
             answers={row.graph_id: row.answer for row in asked if row.status == "answered"},
-            asked=frozenset(row.graph_id for row in asked),
+            asked=frozenset(row.graph_id for row in asked if row.status != "withdrawn"),  # a stop took those back
             update=_edit(run),
             overrides=session.agent_config,
             limits=self._limits(workflow, session.agent_config, changed.limits),
@@ -294,6 +294,8 @@ class RunsService:
         else:
             records = [*([control] if control else []), _run_record(key, status)]
             self._store.add_facts(unit, key, Facts(records=records))
+            if run.status in ENDED_RUN_STATUSES:
+                unit.first = forget_withdrawn(run.run_id)
             unit.then = transition_run(
                 run.run_id,
                 status,

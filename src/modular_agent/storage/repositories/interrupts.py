@@ -20,6 +20,7 @@ __all__ = [
     "WaitingFilter",
     "WaitingRow",
     "answer_interrupt",
+    "forget_withdrawn",
     "open_interrupt",
     "withdraw_interrupts",
 ]
@@ -131,6 +132,19 @@ def withdraw_interrupts(run_id: str, *, now_us: int) -> Callable[[sqlite3.Connec
             (run_id, now_us),
         ).fetchall()
         return [row[0] for row in rows]
+
+    return step
+
+
+def forget_withdrawn(run_id: str) -> Callable[[sqlite3.Connection], None]:
+    """The step that makes room for the questions of a run that is taken up: it will ask them again, by the same ids."""
+
+    def step(connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "DELETE FROM interrupts WHERE run_id = ?1 AND status = 'withdrawn'"
+            " AND session_n = (SELECT session_n FROM runs WHERE run_id = ?1)",
+            (run_id,),
+        )
 
     return step
 
