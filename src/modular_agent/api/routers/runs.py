@@ -296,7 +296,7 @@ async def answer_interrupt(
     wait: Wait = False,
 ) -> JsonResponse:
     """Answers a question; the run goes on when it was the last one open."""
-    run = await runtime.control.answer(session, interrupt_id, body.answer, by=caller)
+    run = await runtime.control.answer(session, interrupt_id, body.answer, by=caller, wait=wait)
     return await _when_asked(runtime, session, run.run_id, wait=wait)
 
 

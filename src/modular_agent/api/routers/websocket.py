@@ -121,6 +121,8 @@ class _Commands:
         if command.action == "edit":
             return await self._runtime.sessions.state(session)
         await self._runtime.runs.wait(run_id)
+        if command.action == "answer":  # other branches may have executed: that was their end, and the run goes on
+            await self._runtime.runs.wait(run_id)
         return await self._run(session, run_id)
 
     async def _controlled(self, session: Session, command: Control) -> str:
@@ -131,7 +133,7 @@ class _Commands:
             run = await self._runtime.interventions.edit(session, change.state, by=by)
         elif action == "answer":
             given = _validated(AnswerQuestion, command.data)
-            run = await control.answer(session, given.interrupt_id, given.answer, by=by)
+            run = await control.answer(session, given.interrupt_id, given.answer, by=by, wait=False)
         elif action == "retry":
             run = await control.retry(session, by=by, run_id=_validated(RetryRun, command.data).run_id)
         else:

@@ -9,7 +9,7 @@ import structlog
 from modular_agent.domain.configuration.values import LiveValues
 from modular_agent.domain.runs.going_back import ROLLED_BACK, GoingBack
 from modular_agent.domain.runs.requests import StartRequest, check_start
-from modular_agent.domain.runs.store import DatabaseRunStore
+from modular_agent.domain.runs.store import WITHDRAWING, DatabaseRunStore
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.nodes.conversation import message_record, normalised, user_message
@@ -26,7 +26,7 @@ from modular_agent.storage.errors import RequestRepeated, RunAlreadyActive, RunU
 from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, settled_checkpoint
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
-from modular_agent.storage.repositories.interrupts import InterruptRepository, forget_withdrawn
+from modular_agent.storage.repositories.interrupts import InterruptRepository, forget_withdrawn, withdraw_interrupts
 from modular_agent.storage.repositories.runs import (
     InboxRow,
     NewRun,
@@ -322,7 +322,7 @@ class RunsService:
         return count
 
     async def _recover(self, ref: SessionRef, run: RunRow) -> bool:
-        if run.status is RunStatus.PAUSED and not await self._is_answered(ref, run):
+        if run.status is RunStatus.PAUSED and not await self.is_answered(ref, run):
             return False
         if run.status is RunStatus.STOPPING:
             await self.close(ref, run, RunStatus.STOPPED)
@@ -335,8 +335,8 @@ class RunsService:
         await self.go_on(session, run)
         return True
 
-    async def _is_answered(self, ref: SessionRef, run: RunRow) -> bool:
-        """Whether a paused run was about to go on: its last question was answered, and nobody has held it since."""
+    async def is_answered(self, ref: SessionRef, run: RunRow) -> bool:
+        """Whether a paused run is to go on: its last question was answered, and nobody has held it since."""
         asked = await self._interrupts.of_run(run.run_id, ref)
         if not any(row.status == "answered" for row in asked) or any(row.status == "open" for row in asked):
             return False
@@ -354,6 +354,8 @@ class RunsService:
         key = RunKey(ref, run.run_id, run.epoch)
         unit: UnitOfWork[RunRow] = UnitOfWork()
         self._store.add_facts(unit, key, Facts(records=[*records, _run_record(key, status)]))
+        if status in WITHDRAWING:
+            unit.first = withdraw_interrupts(run.run_id, now_us=self._clock.now_us())
         unit.then = transition_run(
             run.run_id, status, now_us=self._clock.now_us(), expected_epoch=run.epoch, raise_epoch=True
         )
