@@ -122,10 +122,11 @@ class DatabaseRunStore:
             ),
         )
         unit.first = step  # a refused change must refuse its records too
-        if change.status in WITHDRAWING:
-            unit.first = in_order(step, withdraw_interrupts(run.run_id, now_us=self._clock.now_us()))
         unit.touches = ("sessions", run.session.n)
         unit.then = run_rows.inbox_waits(run.session)
+        if change.status in WITHDRAWING:  # last of all: a question may be among the facts
+            withdraw = withdraw_interrupts(run.run_id, now_us=self._clock.now_us())
+            unit.then = in_order(withdraw, unit.then)
         return self._changed(self._writer.submit(unit))
 
     @staticmethod
