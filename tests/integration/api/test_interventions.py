@@ -58,6 +58,7 @@ async def server(tmp_path: Path, model: ModelServer) -> AsyncIterator[LiveServer
     server = LiveServer(tmp_path)
     server.workflow(NETWORK % model.openai_url, name="network")
     write_steps(server)
+    write_steps(server, name="slow-steps", delay="500ms")
     server.workflow(ASK, name="ask", otherwise={"reply": "sent"})
     server.configure({"tools/look.py": TOOL})
     server.workflow(
@@ -87,7 +88,7 @@ async def refused(server: LiveServer, method: str, path: str, body: Any) -> tupl
 
 
 async def test_a_message_is_put_before_the_next_model_call(server: LiveServer) -> None:
-    session_id, run_id = await begun(server)
+    session_id, run_id = await begun(server, "slow-steps")
     waiting = await server.post(f"/sessions/{session_id}/messages", {"message": "metric, please"}, status=202)
     assert (waiting["status"], waiting["run_id"]) == ("waiting", run_id)
     await server.status(session_id, "completed")
