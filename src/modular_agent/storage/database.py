@@ -137,7 +137,7 @@ class Database:
             SearchIndex(location.database, location.index, busy=lambda: self.writer.waiting)
         )
         stack.push_async_callback(self.writer.drain)  # first of all, so that the mirror gets the last records
-        self.records = Records(self.readers)
+        self.records = Records(self.readers, cache=self.cache)
         self.log = SessionLog(writer=self.writer, records=self.records, listeners=listeners)
         self.log.listen(self.search.committed)
         self.files = LogFiles(location, readers=self.readers, writer=self.writer, mirror=self.mirror, clock=self._clock)

@@ -14,11 +14,11 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from modular_agent.storage.connections import open_reading
 from modular_agent.storage.errors import DatabaseForeign, DatabaseTooNew
-from modular_agent.storage.models import metadata
+from modular_agent.storage.models import SESSION_GRAMS, metadata
 
 __all__ = ["HEAD", "SchemaState", "check", "create", "migrate", "refuse_foreign", "upgrade"]
 
-HEAD: Final = "0004"  # a test keeps it equal to the newest script
+HEAD: Final = "0005"  # a test keeps it equal to the newest script
 
 _VERSION_TABLE: Final = (
     "CREATE TABLE alembic_version (\n\tversion_num VARCHAR(32) NOT NULL, \n"
@@ -97,6 +97,7 @@ def create(connection: sqlite3.Connection) -> None:
         connection.execute(str(CreateTable(table).compile(dialect=dialect)).lstrip())
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             connection.execute(str(CreateIndex(index).compile(dialect=dialect)))
+    connection.execute(SESSION_GRAMS)
     connection.execute("INSERT INTO alembic_version VALUES (?)", (HEAD,))
 
 
