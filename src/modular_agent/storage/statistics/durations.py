@@ -4,9 +4,12 @@ import math
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import Final, Literal, TypeAlias
 
-from modular_agent.storage.rollups import DAY, OF_WEEK, WEEK, bucket, bucket_value
+import orjson
+
+from modular_agent.storage.rollups import DAY, OF_WEEK, WEEK, bucket_value, buckets
 from modular_agent.storage.statistics.scope import FOREVER, Scope
 
 __all__ = ["Dimension", "Histograms", "Measure", "percentile", "read_durations"]
@@ -15,11 +18,15 @@ Measure: TypeAlias = Literal["response", "first_token", "run"]
 Dimension: TypeAlias = Literal["all", "model", "node"]  # of runs: all; of model calls: the others
 Histograms: TypeAlias = dict[tuple[Measure, Dimension, str], Counter[int]]  # by measure, dimension and key
 
-# Of the rows of a measure: their time, where they are; and the duration in them.
-_CALLS: Final = ("c.ts", "llm_calls c JOIN sessions s ON s.n = c.session_n")
-_RUNS: Final = ("c.ended_at", "runs c JOIN sessions s ON s.n = c.session_n")
-_ROWS: Final[dict[str, tuple[str, str]]] = {"response": _CALLS, "first_token": _CALLS, "run": _RUNS}
-_DURATIONS: Final = {"response": "c.duration_us", "first_token": "c.first_token_us", "run": "c.active_us"}
+# Of the rows of a measure: their time, where they are, the same with their sessions; and the duration in them.
+_CALLS: Final = ("c.ts", "llm_calls c", "llm_calls c JOIN sessions s ON s.n = c.session_n")
+_RUNS: Final = ("c.ended_at", "runs c", "runs c JOIN sessions s ON s.n = c.session_n")
+_ROWS: Final[dict[str, tuple[str, str, str]]] = {"response": _CALLS, "first_token": _CALLS, "run": _RUNS}
+_DURATIONS: Final = {  # at least 1 µs; null stays null
+    "response": "max(c.duration_us, 1)",
+    "first_token": "max(c.first_token_us, 1)",
+    "run": "max(c.active_us, 1)",
+}
 _KEYS: Final = {"all": "''", "model": "c.model", "node": "c.node"}
 
 
@@ -96,15 +103,18 @@ def _add_days(
     wanted: tuple[Measure, Dimension],
     period: tuple[str, int, int],
 ) -> None:
+    """Adds histograms of days or weeks: each comes as one value, in the order of the table's key."""
     measure, dimension = wanted
     name, first, last = period
     tenant, values = ("", []) if scope.tenant is None else (" AND tenant = ?", [scope.tenant])
     text = (
-        "SELECT key, bucket, sum(count) FROM histogram_day WHERE measure = ? AND dimension = ? AND day >= ? AND day < ?"
-        f"{tenant} GROUP BY key, bucket"
+        "SELECT key, json_group_array(bucket), json_group_array(count) FROM histogram_day"
+        f" WHERE measure = ? AND dimension = ? AND day >= ? AND day < ?{tenant} GROUP BY day, tenant, key"
     )
-    for key, number, count in connection.execute(text, [name, dimension, first, last, *values]):
-        found.setdefault((measure, dimension, key), Counter())[number] += count
+    for key, numbers, counts in connection.execute(text, [name, dimension, first, last, *values]):
+        known = _histogram(found, (measure, dimension, key))
+        for number, count in zip(orjson.loads(numbers), orjson.loads(counts), strict=True):
+            known[number] += count
 
 
 def _add_rows(
@@ -116,11 +126,29 @@ def _add_rows(
 ) -> None:
     """Adds the rows from the first of `part` to the second, or with -1 as the third takes them away."""
     begin, end, sign = part
-    time, source = _ROWS[wanted[0][0]]
+    time, rows, joined = _ROWS[wanted[0][0]]
     condition, values = scope.condition(time)
-    columns = ", ".join(f"{_KEYS[dimension]}, {_DURATIONS[measure]}" for measure, dimension in wanted)
-    for row in connection.execute(f"SELECT {columns} FROM {source} WHERE {condition}", [*values, begin, end]):
-        for place, (measure, dimension) in enumerate(wanted):
-            key, us = row[2 * place], row[2 * place + 1]
-            if us is not None:
-                found.setdefault((measure, dimension, key), Counter())[bucket(us)] += sign
+    source = rows if scope.tenant is None and scope.session_n is None else joined
+    names = list(dict.fromkeys(name for pair in wanted for name in (_KEYS[pair[1]], _DURATIONS[pair[0]])))
+    row = connection.execute(
+        f"SELECT {', '.join(f'json_group_array({name})' for name in names)} FROM {source} WHERE {condition}",
+        [*values, begin, end],
+    ).fetchone()
+    columns = {name: orjson.loads(value) for name, value in zip(names, row, strict=True)}
+    for measure, dimension in wanted:
+        counted = _counted(columns[_KEYS[dimension]], columns[_DURATIONS[measure]])
+        for (key, number), count in counted.items():
+            _histogram(found, (measure, dimension, key))[number] += sign * count
+
+
+def _counted(keys: list[str], durations: list[int | None]) -> Counter[tuple[str, int]]:
+    """How often each bucket occurs with each key."""
+    known = [us is not None for us in durations]
+    return Counter(zip(compress(keys, known), buckets(us for us in durations if us is not None), strict=True))
+
+
+def _histogram(found: Histograms, place: tuple[Measure, Dimension, str]) -> Counter[int]:
+    known = found.get(place)
+    if known is None:
+        known = found[place] = Counter()
+    return known
