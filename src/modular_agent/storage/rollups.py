@@ -23,7 +23,18 @@ from modular_agent.storage.models import (
     usage_session,
 )
 
-__all__ = ["DAY", "FACT_TIMES", "HOUR", "HOURS_OF_DAY", "OF_WEEK", "WEEK", "Rollups", "bucket", "bucket_value", "buckets"]
+__all__ = [
+    "DAY",
+    "FACT_TIMES",
+    "HOUR",
+    "HOURS_OF_DAY",
+    "OF_WEEK",
+    "WEEK",
+    "Rollups",
+    "bucket",
+    "bucket_value",
+    "buckets",
+]
 
 HOUR: Final = 3_600_000_000  # µs
 HOURS_OF_DAY: Final = 24

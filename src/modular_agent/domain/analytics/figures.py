@@ -8,7 +8,14 @@ from typing import Any, Final
 from modular_agent.domain.analytics.usage import DECIMALS, Usage, rate
 from modular_agent.kit.clock import MICROSECONDS, rfc3339
 from modular_agent.storage.rollups import DAY, HOUR
-from modular_agent.storage.statistics.durations import Dimension, Histograms, Measure, percentile, read_durations
+from modular_agent.storage.statistics.durations import (
+    Dimension,
+    Histograms,
+    Measure,
+    add_histogram,
+    percentile,
+    read_durations,
+)
 from modular_agent.storage.statistics.ranking import Ranking, rank_by_errors, rank_sessions
 from modular_agent.storage.statistics.scope import Scope
 from modular_agent.storage.statistics.sessions import first_time
@@ -69,7 +76,7 @@ def timing_figures(connection: sqlite3.Connection, scope: Scope) -> dict[str, An
     everything: Histograms = {}
     for (measure, dimension, _), counts in histograms.items():
         if dimension == "model":  # every call is of exactly one
-            everything.setdefault((measure, "model", ""), Counter()).update(counts)
+            add_histogram(everything, (measure, "model", ""), counts.items())
     return {
         **_timing(total, everything, "model", ""),
         "first_call": first_time(connection, USAGE, scope) if scope.start is None else None,
@@ -87,8 +94,8 @@ def _timings(usage: Mapping[str, Usage], histograms: Histograms, dimension: Dime
 
 
 def _timing(usage: Usage, histograms: Histograms, dimension: Dimension, key: str) -> dict[str, Any]:
-    response = histograms.get(("response", dimension, key), Counter())
-    first = histograms.get(("first_token", dimension, key), Counter())
+    response = histograms.get(("response", dimension, key), {})
+    first = histograms.get(("first_token", dimension, key), {})
     has_first = ("first_token", dimension) in _DURATIONS
     bounds = (usage.min_us, usage.max_us) if usage.calls else None
     return {
@@ -107,7 +114,7 @@ def _timing(usage: Usage, histograms: Histograms, dimension: Dimension, key: str
     }
 
 
-def _percentiles(counts: Counter[int], bounds: tuple[int, int] | None) -> dict[str, float | None]:
+def _percentiles(counts: Mapping[int, int], bounds: tuple[int, int] | None) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for name, share in SHARES:
         us = percentile(counts, share)
@@ -192,7 +199,7 @@ def run_figures(connection: sqlite3.Connection, scope: Scope) -> dict[str, Any]:
     started = read_sums(connection, RUN_STARTS, scope, keys=("workflow_id",))
     ended = read_sums(connection, RUN_ENDS, scope, keys=("workflow_id",))
     everything = [sum(column) for column in zip(*ended.values(), strict=True)] or [0, 0, 0, 0]
-    histogram = read_durations(connection, scope, [("run", "all")]).get(("run", "all", ""), Counter())
+    histogram = read_durations(connection, scope, [("run", "all")]).get(("run", "all", ""), {})
     by_workflow = {
         workflow: _runs(started.get((workflow,), [0])[0], ended.get((workflow,), [0, 0, 0, 0]))
         for workflow in sorted({key[0] for key in (*started, *ended)})
@@ -225,8 +232,8 @@ def _usage(
 ) -> tuple[Usage, dict[str, Usage], dict[str, Usage]]:
     """Usage in all, and by each of two keys, the most used first."""
     found = read_sums(connection, USAGE, scope, keys=(first, second))
-    by_key = [_most_used(regroup(USAGE, found, place)) for place in (0, 1)]
-    return Usage.of(regroup(USAGE, found).get(())), *by_key
+    one, other = (_most_used(regroup(USAGE, found, place)) for place in (0, 1))
+    return Usage.of(regroup(USAGE, found).get(())), one, other
 
 
 def _most_used(found: Mapping[Key, Sequence[int]]) -> dict[str, Usage]:

@@ -104,7 +104,11 @@ class HistoryService:
         )
         offset = 0 if query.cursor else query.offset
         found = await self._records.part(
-            session, _behind_cursor(chosen, query), limit=query.limit + 1, offset=offset, newest_first=query.newest_first
+            session,
+            _behind_cursor(chosen, query),
+            limit=query.limit + 1,
+            offset=offset,
+            newest_first=query.newest_first,
         )
         shown = found[: query.limit]
         has_next = len(found) > query.limit

@@ -3,7 +3,7 @@
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Final, Literal, TypeAlias
 
@@ -12,11 +12,11 @@ import orjson
 from modular_agent.storage.rollups import DAY, OF_WEEK, WEEK, bucket_value, buckets
 from modular_agent.storage.statistics.scope import FOREVER, Scope
 
-__all__ = ["Dimension", "Histograms", "Measure", "percentile", "read_durations"]
+__all__ = ["Dimension", "Histograms", "Measure", "add_histogram", "percentile", "read_durations"]
 
 Measure: TypeAlias = Literal["response", "first_token", "run"]
 Dimension: TypeAlias = Literal["all", "model", "node"]  # of runs: all; of model calls: the others
-Histograms: TypeAlias = dict[tuple[Measure, Dimension, str], Counter[int]]  # by measure, dimension and key
+Histograms: TypeAlias = dict[tuple[Measure, Dimension, str], dict[int, int]]  # by measure, dimension and key
 
 # Of the rows of a measure: their time, where they are, the same with their sessions; and the duration in them.
 _CALLS: Final = ("c.ts", "llm_calls c", "llm_calls c JOIN sessions s ON s.n = c.session_n")
@@ -30,9 +30,9 @@ _DURATIONS: Final = {  # at least 1 µs; null stays null
 _KEYS: Final = {"all": "''", "model": "c.model", "node": "c.node"}
 
 
-def percentile(counts: Counter[int], share: float) -> float | None:
+def percentile(counts: Mapping[int, int], share: float) -> float | None:
     """The nearest-rank percentile, in µs, within 1 %; None of nothing."""
-    total = counts.total()
+    total = sum(counts.values())
     if not total:
         return None
     rank, seen = max(1, math.ceil(share * total)), 0
@@ -112,9 +112,7 @@ def _add_days(
         f" WHERE measure = ? AND dimension = ? AND day >= ? AND day < ?{tenant} GROUP BY day, tenant, key"
     )
     for key, numbers, counts in connection.execute(text, [name, dimension, first, last, *values]):
-        known = _histogram(found, (measure, dimension, key))
-        for number, count in zip(orjson.loads(numbers), orjson.loads(counts), strict=True):
-            known[number] += count
+        add_histogram(found, (measure, dimension, key), zip(orjson.loads(numbers), orjson.loads(counts), strict=True))
 
 
 def _add_rows(
@@ -138,7 +136,7 @@ def _add_rows(
     for measure, dimension in wanted:
         counted = _counted(columns[_KEYS[dimension]], columns[_DURATIONS[measure]])
         for (key, number), count in counted.items():
-            _histogram(found, (measure, dimension, key))[number] += sign * count
+            add_histogram(found, (measure, dimension, key), ((number, sign * count),))
 
 
 def _counted(keys: list[str], durations: list[int | None]) -> Counter[tuple[str, int]]:
@@ -147,8 +145,14 @@ def _counted(keys: list[str], durations: list[int | None]) -> Counter[tuple[str,
     return Counter(zip(compress(keys, known), buckets(us for us in durations if us is not None), strict=True))
 
 
-def _histogram(found: Histograms, place: tuple[Measure, Dimension, str]) -> Counter[int]:
+def add_histogram(
+    found: Histograms, place: tuple[Measure, Dimension, str], histogram: Iterable[tuple[int, int]]
+) -> None:
+    """Adds counts of buckets, each of which occurs once."""
     known = found.get(place)
     if known is None:
-        known = found[place] = Counter()
-    return known
+        found[place] = dict(histogram)
+        return
+    count_of = known.get
+    for number, count in histogram:
+        known[number] = count_of(number, 0) + count

@@ -228,13 +228,13 @@ async def test_skipped_sessions_are_neither_read_nor_sorted(database, many, sort
     )
     keys = text[text.index("(SELECT n FROM sessions") + 1 : text.index(" LIMIT ")]
     plan = str(await database.readers.query(f"EXPLAIN QUERY PLAN {keys}"))
-    # What is searched is read, of those that may match; SQLite does not call an index of a sum covering, but reads none.
+    # What is searched is read, of those that may match. An index of a sum is not called covering, but no row is read.
     covering = "" if "search" in chosen or sort_by == "tokens" else "COVERING "
     assert f"SEARCH sessions USING {covering}INDEX ix_sessions_" in plan
     assert "TEMP B-TREE" not in plan
 
 
-TEXTS = st.text(alphabet="abAB12_% -\\\"\n退款ｅéÉ\u0301", max_size=8)
+TEXTS = st.text(alphabet='abAB12_% -\\"\n退款ｅéÉ\u0301', max_size=8)
 
 
 class SearchedSessions(RuleBasedStateMachine):
