@@ -201,6 +201,20 @@ async def test_a_cursor_belongs_to_its_order(lists, many):
         await lists.page(SessionFilter(), page_size=2, cursor=page.cursor, sort_by="cost")
 
 
+async def test_only_the_total_of_a_large_search_may_be_some_seconds_old(database, many, make_session, clock):
+    kept = SessionLists(database.readers, cache=database.cache, few=6)
+
+    async def totals():
+        chosen = [SessionFilter(tenant="a", search=search) for search in ("中文", "odd")] + [SessionFilter(tenant="a")]
+        return [(await kept.page(each, page_size=2)).total for each in chosen]
+
+    assert await totals() == [10, 5, 10]
+    await make_session("new", tenant="a", workflow_id="odd", metadata={"名": "中文"})
+    assert await totals() == [10, 6, 11]
+    clock.now += 5_000_000
+    assert await totals() == [11, 6, 11]
+
+
 async def statements_of(database, ask):
     """The SQL of the pages that `ask(lists)` reads, with its values."""
     texts = []
