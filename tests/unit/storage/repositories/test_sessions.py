@@ -202,7 +202,7 @@ async def test_a_cursor_belongs_to_its_order(lists, many):
 
 
 async def test_only_the_total_of_a_large_search_may_be_some_seconds_old(database, many, make_session, clock):
-    kept = SessionLists(database.readers, cache=database.cache, few=6)
+    kept = SessionLists(database.readers, cache=database.cache, few=8)
 
     async def totals():
         chosen = [SessionFilter(tenant="a", search=search) for search in ("中文", "odd")] + [SessionFilter(tenant="a")]
