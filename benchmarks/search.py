@@ -1,8 +1,8 @@
 """How long searches take on a large store, over HTTP: the median and the 95th percentile of each kind of query.
 
-`uv run python benchmarks/search.py DATA_PATH [TIMES] [NAME...]`, with the store of `benchmarks/store.py`: all questions,
-or those whose names hold one of the given pieces. A few messages with rare words are added, and the index is made, when
-they are not there yet. Questions have other parameters each time where that is possible.
+`uv run python benchmarks/search.py DATA_PATH [TIMES] [NAME...]`, with the store of `benchmarks/store.py`: all of its
+questions, or those whose names hold one of the given pieces. A few messages with rare words are added, and the index is
+made, when they are not there yet. Questions have other parameters each time where that is possible.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import orjson
 
@@ -27,7 +27,18 @@ _DURATIONS: Final = {  # at least 1 µs; null stays null
     "first_token": "max(c.first_token_us, 1)",
     "run": "max(c.active_us, 1)",
 }
+MOST: Final = 2  # days of a week that are not wanted, when the week is read whole
 _KEYS: Final = {"all": "''", "model": "c.model", "node": "c.node"}
+
+
+class _Period(NamedTuple):
+    """Days from the first to the last (excluded), under the name of the measure for days or for weeks: to add (1), or
+    to take away (-1)."""
+
+    name: str
+    first: int
+    last: int
+    sign: int
 
 
 def percentile(counts: Mapping[int, int], share: float) -> float | None:
@@ -53,8 +64,8 @@ def read_durations(
     found: Histograms = {}
     days, rows = _plan(scope.first, scope.last) if scope.session_n is None else ([], [(scope.first, scope.last, 1)])
     for measure, dimension in wanted:
-        for name, first, last in _periods(measure, days):
-            _add_days(connection, found, scope, (measure, dimension), (name, first, last))
+        for period in (each for first, last in days for each in _periods(measure, first, last)):
+            _add_days(connection, found, scope, (measure, dimension), period)
     for begin, end, sign in rows:
         for times in {_ROWS[measure] for measure, _ in wanted}:
             chosen = [pair for pair in wanted if _ROWS[pair[0]] == times]
@@ -84,16 +95,22 @@ def _plan(start: int, end: int) -> tuple[list[tuple[int, int]], list[tuple[int, 
     return ([(days[0], days[1])] if days[0] < days[1] else []), rows
 
 
-def _periods(measure: Measure, days: list[tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
-    """The measure as it is called for days or for weeks, the first day and the last (excluded)."""
-    for first, last in days:
-        first_week, last_week = -(-first // WEEK) * WEEK, last // WEEK * WEEK
-        if measure == "run" or first_week >= last_week:
-            yield measure, first, last
-        else:
-            yield f"{measure}{OF_WEEK}", first_week, last_week
-            yield measure, first, first_week
-            yield measure, last_week, last
+def _periods(measure: Measure, first: int, last: int) -> Iterator[_Period]:
+    """The days from the first to the last (excluded) as whole weeks and single days.
+
+    A week of which most days are wanted is read whole, and the others are taken away.
+    """
+    begin, end = first // WEEK * WEEK, -(-last // WEEK) * WEEK
+    if first - begin > MOST:
+        begin += WEEK
+    if end - last > MOST:
+        end -= WEEK
+    if measure == "run" or begin >= end:
+        yield _Period(measure, first, last, 1)
+        return
+    yield _Period(f"{measure}{OF_WEEK}", begin, end, 1)
+    yield _Period(measure, min(first, begin), max(first, begin), 1 if first < begin else -1)
+    yield _Period(measure, min(last, end), max(last, end), 1 if end < last else -1)
 
 
 def _add_days(
@@ -101,18 +118,20 @@ def _add_days(
     found: Histograms,
     scope: Scope,
     wanted: tuple[Measure, Dimension],
-    period: tuple[str, int, int],
+    period: _Period,
 ) -> None:
     """Adds histograms of days or weeks: each comes as one value, in the order of the table's key."""
     measure, dimension = wanted
-    name, first, last = period
+    if period.first == period.last:
+        return
     tenant, values = ("", []) if scope.tenant is None else (" AND tenant = ?", [scope.tenant])
     text = (
         "SELECT key, json_group_array(bucket), json_group_array(count) FROM histogram_day"
         f" WHERE measure = ? AND dimension = ? AND day >= ? AND day < ?{tenant} GROUP BY day, tenant, key"
     )
-    for key, numbers, counts in connection.execute(text, [name, dimension, first, last, *values]):
-        add_histogram(found, (measure, dimension, key), zip(orjson.loads(numbers), orjson.loads(counts), strict=True))
+    for key, numbers, counts in connection.execute(text, [period.name, dimension, period.first, period.last, *values]):
+        read = orjson.loads(counts) if period.sign > 0 else [-count for count in orjson.loads(counts)]
+        add_histogram(found, (measure, dimension, key), zip(orjson.loads(numbers), read, strict=True))
 
 
 def _add_rows(

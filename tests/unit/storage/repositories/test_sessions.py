@@ -201,7 +201,7 @@ async def test_a_cursor_belongs_to_its_order(lists, many):
         await lists.page(SessionFilter(), page_size=2, cursor=page.cursor, sort_by="cost")
 
 
-async def test_only_the_total_of_a_large_search_may_be_some_seconds_old(database, many, make_session, clock):
+async def test_only_the_total_of_a_large_search_may_be_some_seconds_old(database, many, clock):
     kept = SessionLists(database.readers, cache=database.cache, few=8)
 
     async def totals():
@@ -209,7 +209,16 @@ async def test_only_the_total_of_a_large_search_may_be_some_seconds_old(database
         return [(await kept.page(each, page_size=2)).total for each in chosen]
 
     assert await totals() == [10, 5, 10]
-    await make_session("new", tenant="a", workflow_id="odd", metadata={"名": "中文"})
+    new = NewSession(
+        session_id="new",
+        tenant="a",
+        workflow_id="odd",
+        workflow_version="h",
+        workflow_config_path="p",
+        now_us=clock.now,
+        metadata={"名": "中文"},
+    )
+    await database.writer.commit(UnitOfWork(then=create_session(new), touches=("sessions",)))
     assert await totals() == [10, 6, 11]
     clock.now += 5_000_000
     assert await totals() == [11, 6, 11]
