@@ -23,6 +23,7 @@ STATIC = (
     ("python", "scripts/reference.py", "--check"),
     ("python", "scripts/openapi.py", "--check"),
     ("python", "scripts/starter.py", "--check"),
+    ("python", "scripts/assets.py", "--check"),
 )
 # A file's tests share what they start (servers, processes), so that they stay together in one worker.
 # The profile makes generated examples the same on every machine, with no deadline on a busy one.

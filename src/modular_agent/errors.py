@@ -8,10 +8,10 @@ An error class declares what it says as data; an instance carries only the param
 is the business of `api/errors.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 __all__ = [
     "AgentError",
@@ -81,6 +81,10 @@ class AgentError(Exception):
         super().__init__()
         self.parameters = parameters
         self.retry_after = retry_after
+
+    def details(self) -> Mapping[str, Any]:
+        """What a program may want to know besides the code, as JSON."""
+        return {}
 
     def message(self, language: Language = "en") -> str:
         """The text for a person, in `language`."""

@@ -22,6 +22,7 @@ from modular_agent.api.middleware.rate_limit import Rates
 from modular_agent.api.middleware.request_metrics import RequestFigures
 from modular_agent.api.middleware.stack import EdgeOptions, middleware_stack
 from modular_agent.api.openapi import install_openapi, operation_id
+from modular_agent.api.pages import install_pages
 from modular_agent.api.routers import ROUTERS
 from modular_agent.api.stopping import Server, Stopping, when_told_to_end
 from modular_agent.domain.analytics import LiveFigures
@@ -64,6 +65,7 @@ def create_app(settings: Settings | None = None, *, insecure: bool = False) -> F
     for router in ROUTERS:
         app.include_router(router)
     install_openapi(app)
+    install_pages(app)
     return app
 
 

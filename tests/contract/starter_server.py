@@ -15,7 +15,7 @@ __all__ = ["StarterServer"]
 
 
 class StarterServer:
-    """A context manager; `url`, `client`, and `ids`: real values of path parameters, `ids["session_id"]` first."""
+    """A context manager; `url`, `client`, and `ids`: real values of parameters, `ids["session_id"]` first."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -79,4 +79,11 @@ class StarterServer:
         message = self.client.get(f"/history/sessions/{session_id}/messages").json()["messages"][0]
         made = self.post(f"/history/sessions/{session_id}/bookmarks", {"message_id": message["record_id"]})
         self.ids["bookmark_id"] = made["bookmark_id"]
+        self.ids["message_id"] = message["record_id"]
         self.ids["report_id"] = self.post("/analytics/reports", {})["report_id"]
+        failing = {"message": "Hello!", "mode": "wait", "limits": {"max_tokens": 1, "on_exceed": "fail"}}
+        self.post(f"/sessions/{session_id}/runs", failing)
+        error = self.client.get("/errors").json()["errors"][0]
+        self.ids |= {"error_id": error["error_id"], "fingerprint": error["fingerprint"]}
+        (version,) = self.client.get("/workflows/react/versions").json()["versions"]
+        self.ids |= {"from": version["content_hash"], "to": version["content_hash"]}

@@ -238,6 +238,7 @@ def problem_response(
         "code": error.code,
         "request_id": state.get("request_id"),
     }
+    content.update(error.details())
     faults: tuple[Fault, ...] = getattr(error, "faults", ())
     if faults:
         content["errors"] = [fault_json(fault) for fault in faults]

@@ -1,16 +1,10 @@
-"""What `/openapi.json`, `/docs` and `/redoc` say of the API."""
+"""What `/openapi.json` says of the API."""
 
-import base64
-import hashlib
-import re
 from collections import defaultdict
 from typing import Any, Final
 
 from fastapi import FastAPI
-from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.routing import APIRoute
-from starlette.requests import Request
-from starlette.responses import HTMLResponse
 
 from modular_agent.api.errors import status_of, title_of
 from modular_agent.api.examples import with_examples
@@ -44,9 +38,6 @@ TAGS: Final[list[dict[str, Any]]] = [
     {"name": "system", "description": "Health, readiness, version, metrics."},
 ]
 
-# Exact versions: what a content delivery network serves under them never changes.
-_SWAGGER: Final = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5.17.14"
-_REDOC: Final = "https://cdn.jsdelivr.net/npm/redoc@2.1.5/bundles/redoc.standalone.js"
 _TYPICAL: Final = {
     400: "invalid_input",
     403: "foreign_origin",
@@ -58,8 +49,6 @@ _TYPICAL: Final = {
     500: "internal_error",
     503: "server_stopping",
 }
-_NO_ICON: Final = "data:,"
-_SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
 def events_content() -> dict[str, Any]:
@@ -109,10 +98,7 @@ def operation_id(route: APIRoute) -> str:
 
 
 def install_openapi(app: FastAPI) -> None:
-    """Gives `app` (made with `docs_url=None, redoc_url=None`) its schema with problems, and its two pages.
-
-    The pages load Swagger UI and ReDoc from cdn.jsdelivr.net; their policy lets in that host and their own scripts.
-    """
+    """Gives `app` its schema, with problems."""
     app.description = app.description or DESCRIPTION
     app.openapi_tags = app.openapi_tags or TAGS
     original = app.openapi
@@ -121,8 +107,6 @@ def install_openapi(app: FastAPI) -> None:
         return _with_problems(original())
 
     app.openapi = openapi
-    app.add_route("/docs", _swagger, include_in_schema=False)
-    app.add_route("/redoc", _redoc, include_in_schema=False)
 
 
 def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:
@@ -168,46 +152,3 @@ def _example(status: int, code: str, detail: str) -> dict[str, Any]:
         place = {"code": "out_of_range", "message": "must be at most 100", "path": "/query/page_size"}
         example["errors"] = [place]
     return example
-
-
-async def _swagger(request: Request) -> HTMLResponse:
-    page = get_swagger_ui_html(
-        openapi_url=_schema_url(request),
-        title=f"{request.app.title} API",
-        swagger_js_url=f"{_SWAGGER}/swagger-ui-bundle.js",
-        swagger_css_url=f"{_SWAGGER}/swagger-ui.css",
-        swagger_favicon_url=_NO_ICON,
-    )
-    return _page(page)
-
-
-async def _redoc(request: Request) -> HTMLResponse:
-    page = get_redoc_html(
-        openapi_url=_schema_url(request),
-        title=f"{request.app.title} API",
-        redoc_js_url=_REDOC,
-        redoc_favicon_url=_NO_ICON,
-        with_google_fonts=False,
-    )
-    return _page(page)
-
-
-def _schema_url(request: Request) -> str:
-    root: str = request.scope.get("root_path", "")
-    return root.rstrip("/") + str(request.app.openapi_url)
-
-
-def _page(page: HTMLResponse) -> HTMLResponse:
-    """`page` with a policy for it: its own inline scripts by their hash, the network's files, this server's schema."""
-    scripts = " ".join(_hash(text) for text in _SCRIPT.findall(bytes(page.body).decode()))
-    page.headers["Content-Security-Policy"] = (
-        f"default-src 'none'; script-src https://cdn.jsdelivr.net {scripts}; "
-        "style-src https://cdn.jsdelivr.net 'unsafe-inline'; "
-        "img-src 'self' data: https://cdn.jsdelivr.net https://cdn.redoc.ly; "
-        "font-src data:; connect-src 'self'; worker-src blob:; frame-ancestors 'none'; base-uri 'none'"
-    ).replace(" ;", ";")
-    return page
-
-
-def _hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

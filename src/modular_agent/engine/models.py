@@ -1,5 +1,6 @@
 """The models of one workflow version: what a node's `model` means, with the session's overrides applied."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -24,8 +25,9 @@ __all__ = [
     "request_parameters",
 ]
 
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
 _PARAMETERS: Final = ("temperature", "top_p", "max_tokens")
-OVERRIDES: Final = frozenset({"model", "prompt", "limits", "parameters", *_PARAMETERS})
+OVERRIDES: Final = frozenset({"agent", "agent_version", "model", "prompt", "limits", "parameters", *_PARAMETERS})
 
 
 def check_overrides(overrides: Mapping[str, Any]) -> None:
@@ -49,6 +51,11 @@ def _wanted(key: str, value: Any) -> str | None:
     """What the value of an override should be; None when it is that, or null (the workflow's own)."""
     number: float | None = value if isinstance(value, int | float) and not isinstance(value, bool) else None
     kinds: Mapping[str, tuple[bool, str]] = {
+        "agent": (isinstance(value, str) and bool(value.strip()), "the name of an agent"),
+        "agent_version": (
+            isinstance(value, str) and bool(_HASH.fullmatch(value)),
+            "the hash of a version (64 hex digits)",
+        ),
         "model": (isinstance(value, str) and bool(value.strip()), "the name of a model"),
         "prompt": (isinstance(value, str), "text"),
         "temperature": (number is not None and number >= 0, "a number from 0 on"),

@@ -85,18 +85,28 @@ class Prompt:
         place: Place,
         names: frozenset[str],
         includes: frozenset[str],
+        is_constant: bool = False,
     ) -> None:
         self.file = file
         self.place = place
         self.names = names
         self.includes = includes
         self._template = template
+        self._is_constant = is_constant
+        self._text: str | None = None
 
     def render(self, state: Mapping[str, Any], *, now: datetime, extra: Mapping[str, Any] = _NOTHING) -> str:
-        """The text. Raises `PromptFailed` with file and line.
+        """The text; of a prompt without variables always the same. Raises `PromptFailed` with file and line.
 
         `state` may hold `messages` (for `input`); `extra` holds the place's own variables and wins.
         """
+        if not self._is_constant:
+            return self._render(state, now=now, extra=extra)
+        if self._text is None:
+            self._text = self._render(state, now=now, extra=extra)
+        return self._text
+
+    def _render(self, state: Mapping[str, Any], *, now: datetime, extra: Mapping[str, Any]) -> str:
         variables: dict[str, Any] = {**state, "state": state, "now": now, "range": _Rounds().range}
         if "input" in self.names or self.includes:
             variables["input"] = _last_input(state.get("messages") or ())
@@ -139,7 +149,14 @@ class PromptSet:
         self._collect(text, file, names, includes, ())
         template = self._environment.compiled(text, file)
         where = place or Place(file)
-        return Prompt(template, file=file, place=where, names=frozenset(names), includes=frozenset(includes))
+        return Prompt(
+            template,
+            file=file,
+            place=where,
+            names=frozenset(names),
+            includes=frozenset(includes),
+            is_constant=_is_constant(self._environment.tree(text, file)),
+        )
 
     def _collect(
         self, text: str, file: str | None, names: set[str], includes: set[str], above: tuple[str, ...]
@@ -155,6 +172,14 @@ class PromptSet:
                     raise PromptInvalid(file=file, line=reference.lineno, reason=f"there is no file {name}")
                 includes.add(name)
                 self._collect(content, name, names, includes, (*above, *([file] if file else [])))
+
+
+def _is_constant(tree: nodes.Template) -> bool:
+    """Whether a template is nothing but text."""
+    return all(
+        isinstance(node, nodes.Output) and all(isinstance(part, nodes.TemplateData) for part in node.nodes)
+        for node in tree.body
+    )
 
 
 def _included(reference: nodes.Node, file: str | None) -> Iterator[str]:

@@ -174,6 +174,7 @@ class Supervisor:
             ended = await self._report(execution, outcome)
         except Exception:  # noqa: BLE001 - whatever it was, those who wait must hear of it
             _log.exception("run_lost", run_id=run.ticket.key.run_id, session_id=run.ticket.key.session.session_id)
+            self._services.saver.forget(run.ticket.key.session)  # what it wrote last may not be in the database
         finally:
             execution.started.set()
             self._places += 1

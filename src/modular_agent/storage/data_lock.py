@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from modular_agent.storage.errors import DataPathInUse
+from modular_agent.storage.errors import DataPathInUse, DataPathUnusable
 
 __all__ = ["DataLock"]
 
@@ -21,10 +21,18 @@ class DataLock:
         self._descriptors: list[int] = []
 
     def acquire(self) -> None:
-        """Raises `DataPathInUse` with the owner's process id when another process, or another object, holds one."""
+        """Raises `DataPathInUse` with the owner's process id when another process, or another object, holds one.
+
+        Raises `DataPathUnusable` where no lock file can be.
+        """
         for path in self._paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                self.release()
+                reason = error.strerror or type(error).__name__
+                raise DataPathUnusable(path=str(path.parent), reason=reason) from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

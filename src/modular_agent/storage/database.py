@@ -20,6 +20,7 @@ from modular_agent.storage.mirror import Mirror
 from modular_agent.storage.mirror_files import FileOperations
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.records import Records
+from modular_agent.storage.repositories.idempotency import IdempotencyRepository
 from modular_agent.storage.repositories.sessions import SessionRepository
 from modular_agent.storage.search_index import SearchIndex
 from modular_agent.storage.session_log import LogListeners, SessionLog
@@ -150,7 +151,7 @@ class Database:
             SearchIndex(location.database, location.index, busy=lambda: self.writer.waiting)
         )
         stack.push_async_callback(self.writer.drain)  # first of all, so that the mirror gets the last records
-        self.records = Records(self.readers)
+        self.records = Records(self.readers, cache=self.cache)
         self.log = SessionLog(writer=self.writer, records=self.records, listeners=listeners)
         self.log.listen(self.search.committed)
         self.files = LogFiles(location, readers=self.readers, writer=self.writer, mirror=self.mirror, clock=self._clock)
@@ -158,6 +159,7 @@ class Database:
             writer=self.writer,
             mirror=self.mirror,
             sessions=SessionRepository(self.readers),
+            keys=IdempotencyRepository(self.readers),
             clock=self._clock,
             forget=self.search.forget,
             files=location.data_path / "files",

@@ -11,7 +11,8 @@ AgentError
 ├── MessageUnknown / BookmarkUnknown
 ├── StorageBusy / StorageFull / DiskFailed / StorageFailed / StorageClosed
 ├── DatabaseUnsupported / DatabaseForeign / DatabaseTooNew
-└── DataPathInUse          another process owns the data path
+├── DataPathInUse          another process owns the data path
+└── DataPathUnusable       nothing can be written there
 """
 
 import sqlite3
@@ -23,6 +24,7 @@ __all__ = [
     "BookmarkUnknown",
     "ConstraintViolated",
     "DataPathInUse",
+    "DataPathUnusable",
     "DatabaseForeign",
     "DatabaseTooNew",
     "DatabaseUnsupported",
@@ -317,6 +319,18 @@ class DataPathInUse(AgentError):
     def __init__(self, *, pid: str) -> None:
         super().__init__(pid=pid)
         self.pid = pid
+
+
+class DataPathUnusable(AgentError):
+    """The data path cannot be made, or nothing can be written there."""
+
+    code = "data_path_unusable"
+    kind = Kind.INVALID
+    english = "Nothing can be written below the data path {path} ({reason}): set DATA_PATH to a folder that can be."
+    chinese = "无法写入数据目录 {path}（{reason}）：请将 DATA_PATH 设为可写的文件夹。"
+
+    def __init__(self, *, path: str, reason: str) -> None:
+        super().__init__(path=path, reason=reason)
 
 
 _DISK_CODES: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)

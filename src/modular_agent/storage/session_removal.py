@@ -1,8 +1,8 @@
 """Deleting a session with all that belongs to it, so that it survives a crash half-way.
 
-First the session is marked and is not found any more; then what was made of its records goes (the search index); then
-its rows, in pieces that hold the writer for a few milliseconds each; then its files; its own row last. Whoever finds a
-marked session goes on from there.
+First the session is marked and is not found any more; then what was made of its records goes (the search index), and
+the keys of the requests that made it and its runs; then its rows, in pieces that hold the writer for a few milliseconds
+each; then its files; its own row last. Whoever finds a marked session goes on from there.
 """
 
 import asyncio
@@ -28,10 +28,12 @@ from modular_agent.storage.models import (
     records,
     runs,
 )
+from modular_agent.storage.repositories.idempotency import IdempotencyRepository, release_key
 from modular_agent.storage.repositories.sessions import SessionRepository, mark_deleted
 from modular_agent.storage.rollup_changes import count_session, forget_facts, forget_runs
+from modular_agent.storage.session_grams import regrammed
 from modular_agent.storage.sql import InsertTexts
-from modular_agent.storage.unit_of_work import UnitOfWork
+from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 from modular_agent.storage.writer import Writer
 
 __all__ = ["SessionRemoval"]
@@ -51,6 +53,7 @@ class SessionRemoval:
         writer: Writer,
         mirror: Mirror,
         sessions: SessionRepository,
+        keys: IdempotencyRepository,
         clock: Clock,
         forget: Callable[[SessionRef], Awaitable[None]],
         files: Path | None = None,
@@ -58,6 +61,7 @@ class SessionRemoval:
         self._writer = writer
         self._mirror = mirror
         self._sessions = sessions
+        self._keys = keys
         self._clock = clock
         self._inserts = InsertTexts()  # used in the writer's thread only
         self._files = files
@@ -81,6 +85,8 @@ class SessionRemoval:
 
     async def _remove(self, session: SessionRef) -> None:
         await self._forget(session)
+        steps = [release_key(tenant=tenant, key=key) for tenant, key in await self._keys.of_session(session)]
+        await self._writer.commit(UnitOfWork(then=in_order(*steps)))
         large = (records, checkpoint_writes, checkpoints, log_items, llm_calls)
         others = [table for table in metadata.sorted_tables if "session_n" in table.columns and table not in large]
         for table in (*large, *others):
@@ -125,6 +131,7 @@ def _delete_session(n: int) -> Callable[[sqlite3.Connection], None]:
         ).fetchone()
         if row is not None:
             count_session(connection, n, created_at=row[0], sign=-1)
-            connection.execute("DELETE FROM sessions WHERE n = ?", (n,))
+            with regrammed(connection, n):
+                connection.execute("DELETE FROM sessions WHERE n = ?", (n,))
 
     return step

@@ -40,6 +40,9 @@ RENAMED = STEPS.replace("two", "second").replace("steps.yaml", "steps.yaml")
 async def server(tmp_path: Path) -> AsyncIterator[LiveServer]:
     server = LiveServer(tmp_path)
     write_steps(server, delay="60ms")
+    write_steps(
+        server, delay="400ms", name="slow"
+    )  # so slow that a pause comes in the first step, also on a busy machine
     server.workflow(ASK, name="ask", otherwise={"reply": "sent"})
     server.workflow(OUTER, name="outer", otherwise={"reply": "outer", "delay": "30ms"})
     server.workflow(SPEAK % "Speak kindly.", name="speak", otherwise={"reply": "main says {{ system }}"})
@@ -57,7 +60,7 @@ async def listed(server: LiveServer, session_id: str, **params: Any) -> list[dic
     return (await server.get(f"/sessions/{session_id}/checkpoints", **params))["checkpoints"]
 
 
-async def paused(server: LiveServer, name: str = "steps", **body: Any) -> str:
+async def paused(server: LiveServer, name: str = "slow", **body: Any) -> str:
     session_id = await server.session(f"workflows/{name}.yaml", **body)
     await server.run(session_id, "go", mode="background")
     assert (await server.post(f"/sessions/{session_id}/pause?wait=true"))["status"] == "paused"
@@ -140,6 +143,70 @@ async def test_what_a_stopped_run_left_over_does_not_come_back_after_a_restore(s
     await call(server, session_id, "restore")
     await server.run(session_id, "three")
     assert await users(server, session_id) == ["one", "three"]
+
+
+async def test_what_a_run_was_given_that_failed_at_once_does_not_come_back_after_a_restore(server: LiveServer) -> None:
+    session_id = await server.session("workflows/steps.yaml")
+    await server.run(session_id, "one")
+    await call(server, session_id, "save")
+    over = {"limits": {"max_tokens": 1, "on_exceed": "fail"}}
+    assert (await server.run(session_id, "two", **over))["status"] == "failed"
+    await call(server, session_id, "restore")
+    await server.run(session_id, "three")
+    assert await users(server, session_id) == ["one", "three"]
+
+
+async def test_a_run_starts_from_the_checkpoint_that_it_names(server: LiveServer) -> None:
+    session_id = await server.session("workflows/steps.yaml")
+    await server.run(session_id, "one")
+    first = (await listed(server, session_id))[0]["checkpoint_id"]
+    await server.run(session_id, "two")
+    run = await server.run(session_id, "three", checkpoint_id=first)
+    assert run["status"] == "completed", run
+    assert await users(server, session_id) == ["one", "three"]
+    records = await server.records(session_id)
+    restored = [r["checkpoint_id"] for r in records if r["record_type"] == "control" and r["action"] == "restore"]
+    assert restored == [first]
+    assert [r["content"] for r in records if r.get("message_type") == "user"] == ["one", "two", "three"]
+
+
+async def test_a_run_from_an_unknown_checkpoint_or_beside_another_changes_nothing(server: LiveServer) -> None:
+    session_id = await server.session("workflows/steps.yaml")
+    await server.run(session_id, "one")
+    first = (await listed(server, session_id))[0]["checkpoint_id"]
+    await server.run(session_id, "two")
+    for mode in ("reject", "enqueue"):
+        body = {"message": "x", "checkpoint_id": "none", "multitask": mode}
+        status, problem = await call(server, session_id, "runs", body)
+        assert (status, problem["code"]) == (404, "checkpoint_not_found")
+    status, problem = await call(server, session_id, "runs", {"message": 3, "checkpoint_id": first})
+    assert status == 422
+    status, problem = await call(server, session_id, "runs", {"checkpoint_id": first, "limits": {"max_tokens": -1}})
+    assert (status, problem["code"]) == (400, "limits_invalid")
+    assert await users(server, session_id) == ["one", "two"]
+    busy = await paused(server)
+    checkpoint = (await listed(server, busy))[0]["checkpoint_id"]
+    status, problem = await call(server, busy, "runs", {"message": "x", "checkpoint_id": checkpoint})
+    assert (status, problem["code"]) == (409, "run_already_active")
+
+
+async def test_a_repeated_request_does_not_go_back_again(server: LiveServer) -> None:
+    session_id = await server.session("workflows/steps.yaml")
+    await server.run(session_id, "one")
+    body = {"message": "two", "mode": "wait", "checkpoint_id": (await listed(server, session_id))[0]["checkpoint_id"]}
+    for _ in range(2):
+        headers = {"Idempotency-Key": "again"}
+        answer = await server.client.post(f"/sessions/{session_id}/runs", json=body, headers=headers)
+        assert answer.status_code == 200
+        await server.run(session_id, "three")
+    assert await users(server, session_id) == ["one", "two", "three", "three"]
+
+
+@pytest.mark.parametrize("cursor", ["zzz", "none", "' OR 1=1", "1f1e9266-6403"])
+async def test_a_cursor_that_no_answer_gave_is_refused(server: LiveServer, cursor: str) -> None:
+    session_id = await server.session("workflows/steps.yaml")
+    answer = await server.client.get(f"/sessions/{session_id}/checkpoints", params={"cursor": cursor})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
 
 
 async def test_what_cannot_be_gone_back_to_is_said(server: LiveServer) -> None:

@@ -112,6 +112,7 @@ async def test_of_concurrent_updates_exactly_one_wins(product: Product) -> None:
         if answer.status_code == 409:
             assert answer.json()["code"] == "workflow_changed"
             assert current in answer.json()["detail"]
+            assert answer.json()["current_version"] == current
 
 
 async def test_a_file_that_was_edited_meanwhile_is_not_overwritten(product: Product) -> None:

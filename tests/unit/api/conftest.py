@@ -16,6 +16,7 @@ from modular_agent.api.middleware.drain import Gate
 from modular_agent.api.middleware.server_timing import add_timing
 from modular_agent.api.middleware.stack import EdgeOptions, middleware_stack
 from modular_agent.api.openapi import install_openapi, operation_id, problems
+from modular_agent.api.pages import install_pages
 from modular_agent.api.requests import JsonRoute
 from modular_agent.errors import AgentError, Fault, InvalidInput, Kind
 from modular_agent.kit.pagination import decode_cursor
@@ -129,6 +130,7 @@ def make_app(options: EdgeOptions = EdgeOptions(), *, debug: bool = False, gate:
             await websocket.send_text(text)
 
     install_openapi(app)
+    install_pages(app)
     return app
 
 

@@ -25,7 +25,6 @@ def test_the_migrations_make_the_schema_of_the_models_to_the_letter():
     made.execute("BEGIN")
     create(made)
     made.execute("COMMIT")
-    migrated.execute("BEGIN IMMEDIATE")
     migrate(migrated, None)
     assert schema(made) == schema(migrated)
     assert check(made) == check(migrated) == (HEAD, HEAD)
@@ -50,6 +49,22 @@ def test_an_old_database_is_brought_up_in_one_transaction(tmp_path: Path):
     assert not connection.in_transaction
     assert schema(connection) == before
     assert check(connection).revision is None
+    connection.close()
+
+
+def test_a_migration_that_breaks_off_leaves_nothing_half_made():
+    connection = connect()
+    migrate(connection, None, target="0004")
+    connection.execute("CREATE TABLE session_grams (in_the_way)")  # what revision 0005 makes last
+    before = schema(connection)
+    with pytest.raises(Exception, match="already exists"):
+        upgrade(connection)
+    assert not connection.in_transaction
+    assert schema(connection) == before
+    assert check(connection).revision == "0004"
+    connection.execute("DROP TABLE session_grams")
+    upgrade(connection)
+    assert check(connection).current
     connection.close()
 
 

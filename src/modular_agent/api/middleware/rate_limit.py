@@ -1,85 +1,101 @@
-"""So many requests per minute and address: a token bucket each (`RateLimit` headers say how much is left)."""
+"""So many requests per minute and subject, the client's address: the `RateLimit` headers say how many are left."""
 
+import asyncio
 import ipaddress
 import math
-from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modular_agent.api.errors import TooManyRequests, problem_response
 from modular_agent.kit.clock import Clock
 
-__all__ = ["RateLimit", "Rates"]
+if TYPE_CHECKING:
+    from modular_agent.api.middleware.moving_window import MovingWindow, Verdict
 
-MAX_ADDRESSES: Final = 10_000  # the longest silent one is forgotten: its bucket would be full again anyway
+__all__ = ["RateLimit", "Rates", "address_of"]
+
 _EXEMPT: Final = frozenset({"/health", "/ready", "/metrics"})
+Subject = Callable[[Scope], str | None]
 
 
 @dataclass(slots=True)
 class Rates:
-    """Requests per minute and address, `burst` of them at once; 0 sets no limit. May change while requests come."""
+    """Requests per minute and subject, `burst` of them at once; 0 sets no limit. May change while requests come.
+
+    Both as one moving window: `burst` requests in the time in which the rate brings as many.
+    """
 
     per_minute: int
     burst: int
 
     @property
-    def per_second(self) -> float:
-        return self.per_minute / 60
+    def seconds(self) -> float:
+        """How long the window is."""
+        return self.burst * 60 / self.per_minute
+
+
+def address_of(scope: Scope) -> str | None:
+    """The client's address (of IPv6 a network of 64 bits); None for loopback, which has no limit."""
+    client = scope.get("client")
+    return None if client is None else _network(client[0])
 
 
 class RateLimit:
-    """Answers 429 with `Retry-After` to an address (an IPv6 network of 64 bits) beyond the `rates`.
+    """Answers 429 with `Retry-After` to a subject beyond the `rates`; one that `subject_of` does not name has no limit.
 
-    Loopback addresses are exempt. A WebSocket handshake counts as one request.
+    A WebSocket handshake counts as one request.
     """
 
-    def __init__(self, app: ASGIApp, *, rates: Rates, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, *, rates: Rates, clock: Clock, subject_of: Subject = address_of) -> None:
         self._app = app
         self._rates = rates
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # address: tokens, when (monotonic)
+        self._subject_of = subject_of
+        self._making: asyncio.Future[MovingWindow] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = scope.get("client")
-        limited = scope["type"] in ("http", "websocket") and self._rates.per_minute > 0
-        if not limited or client is None or scope["path"] in _EXEMPT:
+        rates = self._rates
+        limited = scope["type"] in ("http", "websocket") and rates.per_minute > 0
+        subject = self._subject_of(scope) if limited and scope["path"] not in _EXEMPT else None
+        if subject is None:
             return await self._app(scope, receive, send)
-        address = _network(client[0])
-        if address is None:
-            return await self._app(scope, receive, send)
-        left = self._take(address)
-        if left >= 0:
-            return await self._app(scope, receive, self._announce(send, left))
-        error = TooManyRequests(limit=self._rates.per_minute, retry_after=-left / self._rates.per_second)
+        window = await self._window()
+        verdict = await window.hit(subject, amount=rates.burst, seconds=rates.seconds)
+        announce = _announce(send, rates, verdict)
+        if verdict.let_in:
+            return await self._app(scope, receive, announce)
+        error = TooManyRequests(limit=rates.per_minute, retry_after=verdict.seconds)
         if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
             return await send({"type": "websocket.close", "code": 1008, "reason": error.code})
-        return await problem_response(scope, error)(scope, receive, self._announce(send, left))
+        return await problem_response(scope, error)(scope, receive, announce)
 
-    def _take(self, address: str) -> float:
-        """Takes a token of the address; answers how many are left, negative (and none taken) when there was none."""
-        now, burst = self._clock.monotonic(), float(self._rates.burst)
-        tokens, since = self._buckets.pop(address, (burst, now))
-        left = min(burst, tokens + (now - since) * self._rates.per_second) - 1
-        self._buckets[address] = (left if left >= 0 else left + 1, now)
-        if len(self._buckets) > MAX_ADDRESSES:
-            self._buckets.popitem(last=False)
-        return left
+    async def _window(self) -> "MovingWindow":
+        """Made off the loop when the first limited request comes: to import the library takes some 70 ms."""
+        if self._making is None:
+            self._making = asyncio.ensure_future(asyncio.to_thread(_make, self._clock))
+        return await asyncio.shield(self._making)
 
-    def _announce(self, send: Send, left: float) -> Send:
-        rate, burst = self._rates.per_second, self._rates.burst
-        reset = math.ceil((burst - max(left, 0)) / rate)
-        value = b'"default";r=%d;t=%d' % (max(0, int(left)), reset)
-        policy = b'"default";q=%d;w=%d' % (burst, math.ceil(burst / rate))
 
-        async def send_with_limits(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                extra = ((b"ratelimit-policy", policy), (b"ratelimit", value))
-                message["headers"] = [*message.get("headers", ()), *extra]
-            await send(message)
+def _make(clock: Clock) -> "MovingWindow":
+    from modular_agent.api.middleware.moving_window import MovingWindow
 
-        return send_with_limits
+    return MovingWindow(clock)
+
+
+def _announce(send: Send, rates: Rates, verdict: "Verdict") -> Send:
+    policy = b'"default";q=%d;w=%d' % (rates.burst, math.ceil(rates.seconds))
+    value = b'"default";r=%d;t=%d' % (verdict.left, math.ceil(verdict.seconds))
+
+    async def send_with_limits(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            extra = ((b"ratelimit-policy", policy), (b"ratelimit", value))
+            message["headers"] = [*message.get("headers", ()), *extra]
+        await send(message)
+
+    return send_with_limits
 
 
 def _network(address: str) -> str | None:

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from modular_agent.api.routers import (
     analytics,
     bookmarks,
+    bulk_deletion,
     checkpoints,
     configuration,
     errors,
@@ -30,6 +31,7 @@ __all__ = ["ROUTERS"]
 ROUTERS: Final[Sequence[APIRouter]] = (
     runs.starting,  # what is asked most often is found first
     analytics.statistics,  # before the session in the path
+    bulk_deletion.router,
     sessions.router,
     runs.router,
     interrupts.router,

@@ -30,6 +30,7 @@ from modular_agent.domain.sessions import (
     session_view,
 )
 from modular_agent.domain.workflows import WorkflowVersionUnknown
+from modular_agent.errors import CursorInvalid
 
 __all__ = ["router"]
 
@@ -40,7 +41,7 @@ router = APIRouter(prefix="/sessions/{session_id}", tags=["sessions"], route_cla
     "/checkpoints",
     summary="List checkpoints",
     response_model=CheckpointList,
-    responses=problems(SessionUnknown),
+    responses=problems(SessionUnknown, CursorInvalid),
 )
 async def list_checkpoints(
     session: SessionDep,

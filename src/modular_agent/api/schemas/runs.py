@@ -76,6 +76,11 @@ class StartRun(BaseModel):
     limits: JsonObject = Field(
         default_factory=dict, description="max_iterations, max_tokens, max_cost_usd, max_seconds, max_steps, on_exceed."
     )
+    checkpoint_id: str | None = Field(
+        default=None,
+        max_length=100,
+        description="Start from the state at this checkpoint; the log keeps what came since.",
+    )
 
     @model_validator(mode="after")
     def _one_message(self) -> Self:
@@ -165,6 +170,7 @@ class RunList(BaseModel):
                     "page": 1,
                     "page_size": 20,
                     "has_next": False,
+                    "cursor": None,
                 }
             ]
         }
@@ -175,6 +181,7 @@ class RunList(BaseModel):
     page: int
     page_size: int
     has_next: bool
+    cursor: str | None
 
 
 class AnswerInterrupt(BaseModel):

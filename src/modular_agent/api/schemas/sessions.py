@@ -80,7 +80,7 @@ class CreateSession(_Body):
     )
     agent_config: JsonObject = Field(
         default_factory=dict,
-        description="Overrides: model, prompt, temperature, top_p, max_tokens, parameters, limits.",
+        description="Overrides: agent, model, prompt, temperature, top_p, max_tokens, parameters, limits.",
     )
     initial_state: JsonObject = Field(default_factory=dict, description="State that the first run starts with.")
     metadata: JsonObject = Field(default_factory=dict)

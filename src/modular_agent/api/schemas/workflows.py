@@ -321,10 +321,17 @@ class ValidationAnswer(BaseModel):
 
 
 class Point(BaseModel):
-    """The middle of a node, in pixels; y grows downwards."""
+    """The middle of a node, or a bend of an edge, in pixels; y grows downwards."""
 
     x: float
     y: float
+
+
+class DrawnEdge(WorkflowEdge):
+    """An edge with the points that it goes through, none of them inside of a node; `back` if it leads back."""
+
+    points: list[Point]
+    back: bool
 
 
 class DrawnNode(WorkflowNode):
@@ -352,6 +359,14 @@ _PLACES: JsonObject = {
 }
 
 
+_ROUTES: list[JsonObject] = [
+    {"points": [{"x": 120.0, "y": 90.0}, {"x": 120.0, "y": 150.0}], "back": False},
+    {"points": [{"x": 120.0, "y": 210.0}, {"x": 120.0, "y": 270.0}], "back": False},
+    {"points": [{"x": 120.0, "y": 210.0}, {"x": 360.0, "y": 270.0}], "back": False},
+    {"points": [{"x": 165.0, "y": 270.0}, {"x": 165.0, "y": 210.0}], "back": True},
+]
+
+
 class DrawingAnswer(BaseModel):
     """What draws a workflow. With `session_id`: the version and the live state of that session."""
 
@@ -360,7 +375,7 @@ class DrawingAnswer(BaseModel):
             "workflow_id": "react",
             "content_hash": _HASH,
             "nodes": [{**node, "position": _PLACES[node["name"]], "state": "completed"} for node in _NODES],
-            "edges": _EDGES,
+            "edges": [{**edge, **route} for edge, route in zip(_EDGES, _ROUTES, strict=True)],
             "node_positions": _PLACES,
             "layout_algorithm": "layered",
             "visualization_settings": {
@@ -382,7 +397,7 @@ class DrawingAnswer(BaseModel):
     workflow_id: str
     content_hash: str
     nodes: list[DrawnNode]
-    edges: list[WorkflowEdge]
+    edges: list[DrawnEdge]
     node_positions: dict[str, Point]
     layout_algorithm: str
     visualization_settings: DrawingSettings

@@ -9,6 +9,7 @@ from modular_agent.domain.runs.errors import (
     QuestionsOpen,
     RunNotRunning,
     RunQueueFull,
+    RunSuperseded,
 )
 from modular_agent.domain.runs.interventions import Injected, Interventions
 from modular_agent.domain.runs.multitask import Multitask, MultitaskMode
@@ -39,6 +40,7 @@ __all__ = [
     "RunControl",
     "RunNotRunning",
     "RunQueueFull",
+    "RunSuperseded",
     "RunUnknown",
     "RunViews",
     "RunsService",

@@ -7,7 +7,7 @@ from typing import Any, cast
 import structlog
 from jsonschema.validators import Draft202012Validator
 
-from modular_agent.domain.runs.errors import AnswerInvalid, NoActiveRun, NotPaused, QuestionsOpen
+from modular_agent.domain.runs.errors import AnswerInvalid, NoActiveRun, NotPaused, QuestionsOpen, RunSuperseded
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.engine.store import Facts, RunKey
@@ -18,9 +18,9 @@ from modular_agent.kit.clock import Clock
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, RunStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import InterruptClosed, InterruptUnknown, StaleEpoch
-from modular_agent.storage.repositories.interrupts import InterruptRow, answer_interrupt, withdraw_interrupts
+from modular_agent.storage.repositories.interrupts import InterruptRow, answer_interrupt
 from modular_agent.storage.repositories.runs import RunChange, RunRow, change_run
-from modular_agent.storage.repositories.sessions import SessionRow
+from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
 from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
 __all__ = ["RunControl"]
@@ -46,6 +46,8 @@ class RunControl:
         self._supervisor = supervisor
         self._store = store
         self._clock = clock
+        self._sessions = SessionRepository(database.readers)
+        runs.on_end(self._go_on_when_answered)
 
     async def active(self, session: SessionRow) -> RunRow:
         """The session's active run. Raises `NoActiveRun`."""
@@ -81,7 +83,6 @@ class RunControl:
         if not self._supervisor.is_here(run.run_id):
             active = run.status in {RunStatus.RUNNING, RunStatus.PAUSING}
             await self._settle(session, run, (*([RunStatus.STOPPING] if active else []), RunStatus.STOPPED), record)
-            await self._writer.commit(UnitOfWork(then=withdraw_interrupts(run.run_id, now_us=self._clock.now_us())))
         if self._supervisor.is_here(run.run_id):
             verb = self._supervisor.stop if wait else self._supervisor.ask_to_stop
             await verb(run.run_id, record)
@@ -124,14 +125,16 @@ class RunControl:
     async def retry(self, session: SessionRow, *, by: str, run_id: str | None = None) -> RunRow:
         """Takes up the session's last run (or the given one) where it failed or was stopped.
 
-        Raises `NoActiveRun` when there is none, `IllegalTransition` when it did not fail or stop.
+        Raises `NoActiveRun` when there is none, `IllegalTransition` when it did not fail or stop, and `RunSuperseded`
+        when a later run has gone on with the session's state.
         """
-        if run_id is None:
-            page = await self._runs.rows.page(session.ref, limit=1)
-            if not page.runs:
-                raise NoActiveRun(session_id=session.session_id)
-            run_id = page.runs[0].run_id
-        run = await self._runs.get(session.ref, run_id)
+        page = await self._runs.rows.page(session.ref, limit=1)
+        if not page.runs and run_id is None:
+            raise NoActiveRun(session_id=session.session_id)
+        run = page.runs[0] if run_id is None else await self._runs.get(session.ref, run_id)
+        if run.run_id != page.runs[0].run_id:
+            raise RunSuperseded(run_id=run.run_id, newest=page.runs[0].run_id)
+        run_id = run.run_id
         if run.status not in _TAKES_UP:
             raise IllegalTransition(noun="run", status=run.status, target=RunStatus.RUNNING)
         try:
@@ -141,8 +144,12 @@ class RunControl:
             raise IllegalTransition(noun="run", status=run.status, target=RunStatus.RUNNING) from None
         return await self._runs.get(session.ref, run.run_id)
 
-    async def answer(self, session: SessionRow, interrupt_id: str, answer: Any, *, by: str) -> RunRow:
+    async def answer(
+        self, session: SessionRow, interrupt_id: str, answer: Any, *, by: str, wait: bool = True
+    ) -> RunRow:
         """Answers a question of the session's run, and has the run go on when it was the last one open.
+
+        Other branches may still execute: then it goes on when they have ended, which only `wait` waits for.
 
         Raises `InterruptUnknown`, `InterruptClosed` for a second answer, `AnswerInvalid` for one that does not fit.
         """
@@ -154,6 +161,10 @@ class RunControl:
         _check_answer(row, answer)
         run = await self._runs.get(session.ref, row.run_id)
         await self._store_answer(session, run, row, answer, by)
+        if self._supervisor.is_here(run.run_id):  # other branches still execute: they end in a pause
+            if not wait:
+                return await self._runs.get(session.ref, run.run_id)
+            await self._supervisor.settled(run.run_id)
         return await self._after_answer(session, run)
 
     async def _store_answer(self, session: SessionRow, run: RunRow, row: InterruptRow, answer: Any, by: str) -> None:
@@ -180,8 +191,6 @@ class RunControl:
         await self._writer.commit(unit)
 
     async def _after_answer(self, session: SessionRow, run: RunRow) -> RunRow:
-        if self._supervisor.is_here(run.run_id):  # other branches still execute: they end in a pause
-            await self._supervisor.wait(run.run_id)
         run = await self._runs.get(session.ref, run.run_id)
         waiting = [row for row in await self._runs.interrupts.of_run(run.run_id, session.ref) if row.status == "open"]
         if run.status is RunStatus.PAUSED and not waiting:
@@ -191,6 +200,16 @@ class RunControl:
                 _log.info("control_came_second", run_id=run.run_id, action="answer")
             run = await self._runs.get(session.ref, run.run_id)
         return run
+
+    async def _go_on_when_answered(self, ended: Ended) -> None:
+        """Has a run go on whose questions were all answered while other branches of it executed."""
+        if ended.status is not RunStatus.PAUSED:
+            return
+        key = ended.key
+        run = await self._runs.get(key.session, key.run_id)
+        session = await self._sessions.by_number(key.session.n)
+        if session is not None and run.status is RunStatus.PAUSED and await self._runs.is_answered(key.session, run):
+            await self._after_answer(session, run)
 
     async def end_for_deletion(self, session: SessionRow, *, by: str) -> None:
         """Stops the session's run, if it has one."""

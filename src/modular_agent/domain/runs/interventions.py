@@ -136,7 +136,7 @@ class Interventions:
         The change is kept beside the run and applied when it goes on, because changing the checkpoint itself would
         run finished branches again.
         """
-        workflow = await self._catalog.workflow(session.workflow_version)
+        workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         workflow.check_state(changes, path="state")
         check_messages(changes.get("messages", []), path="state.messages")
         changes, new = _with_ids(changes)

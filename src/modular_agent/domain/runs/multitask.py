@@ -16,8 +16,9 @@ import structlog
 
 from modular_agent.domain.runs.control import RunControl
 from modular_agent.domain.runs.errors import NoActiveRun, RunQueueFull
+from modular_agent.domain.runs.going_back import ROLLED_BACK, GoingBack
 from modular_agent.domain.runs.requests import StartRequest, check_start
-from modular_agent.domain.runs.service import ROLLED_BACK, RunsService
+from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
@@ -82,9 +83,10 @@ class Multitask:
         self._saver = saver
         self._catalog = catalog
         self._clock = clock
+        self._going_back = GoingBack(database.writer, store=store, saver=saver)
         self._postponed: dict[int, SessionRef] = {}
         self._replacing = _Turns()
-        self._waiters: dict[str, asyncio.Future[None]] = {}
+        self._waiters: dict[str, tuple[int, asyncio.Future[None]]] = {}  # by run id, with the session's number
         runs.on_end(self._on_end)
 
     async def start(self, session: SessionRow, request: StartRequest, *, mode: MultitaskMode) -> str:
@@ -142,8 +144,12 @@ class Multitask:
             except RunAlreadyActive:
                 pass
         check_start(request)
+        if request.checkpoint_id is not None:
+            await self._going_back.check(session.ref, request.checkpoint_id)
         if request.state:
-            (await self._catalog.workflow(session.workflow_version)).check_state(request.state, path="state")
+            (await self._catalog.workflow(session.workflow_version, session.agent_config)).check_state(
+                request.state, path="state"
+            )
         run_id = new_id("run")
         unit: UnitOfWork[InboxRow] = UnitOfWork()
         fields = {"action": "enqueue", "by": request.requested_by}
@@ -158,7 +164,7 @@ class Multitask:
             await self._writer.commit(unit)
         except RequestRepeated as repeated:
             return repeated.subject
-        self._waiters[run_id] = asyncio.get_running_loop().create_future()
+        self._waiters[run_id] = (session.n, asyncio.get_running_loop().create_future())
         await self._start_next(session.ref)  # the run before it may have ended meanwhile
         return run_id
 
@@ -173,10 +179,23 @@ class Multitask:
         return None
 
     async def started(self, run_id: str) -> None:
-        """Waits until a queued run has started (or was refused); returns at once for any other."""
-        waiter = self._waiters.get(run_id)
-        if waiter is not None:
+        """Waits until a queued run has started (or never will); returns at once for any other."""
+        if run_id in self._waiters:
+            _, waiter = self._waiters[run_id]
             await asyncio.shield(waiter)
+
+    @contextlib.asynccontextmanager
+    async def ending(self, session: SessionRow) -> AsyncGenerator[None]:
+        """While a session is deleted: nothing that waits in its queue starts, and who waits for that learns the end."""
+        try:
+            async with self._replacing.of(session.n):
+                yield
+        finally:
+            if await self._sessions.by_number(session.n) is None:
+                for run_id in [run_id for run_id, (n, _) in self._waiters.items() if n == session.n]:
+                    self._tell(run_id)
+            else:
+                await self._start_next(session.ref)
 
     async def recover(self) -> None:
         """Starts what waits in the queues of sessions whose run ended while the process died."""
@@ -226,7 +245,7 @@ class Multitask:
         await self._writer.commit(unit)
 
     def _tell(self, run_id: str) -> None:
-        waiter = self._waiters.pop(run_id, None)
+        _, waiter = self._waiters.pop(run_id, (0, None))
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-import orjson
 import structlog
 
 from modular_agent.domain.runs.control import RunControl
@@ -20,11 +19,10 @@ from modular_agent.domain.runs.multitask import Multitask
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.engine.supervisor import Ended, Supervisor
 from modular_agent.errors import IllegalTransition
-from modular_agent.events import RecordType, SessionRef
+from modular_agent.events import SessionRef
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import StaleEpoch
-from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.runs import RunRow
 from modular_agent.storage.repositories.sessions import SessionRepository
 
@@ -33,7 +31,6 @@ __all__ = ["Recovery"]
 PAUSE: Final = 0.5  # seconds between two attempts
 LONGEST_PAUSE: Final = 30.0
 SOON: Final = 10.0  # a run that is given up again so soon waits longer: its model calls cost money
-_HOLDING: Final = frozenset({"pause", "step"})  # controls after which a run stays paused
 _log = structlog.get_logger(__name__)
 
 
@@ -61,7 +58,6 @@ class Recovery:
         supervisor: Supervisor,
     ) -> None:
         self._trouble = database.trouble
-        self._records = database.records
         self._sessions = SessionRepository(database.readers)
         self._runs = runs
         self._control = control
@@ -102,7 +98,7 @@ class Recovery:
         return count
 
     async def _take_up(self, ref: SessionRef, run: RunRow) -> bool:
-        if run.status is RunStatus.PAUSED and not await self._is_answered(ref, run):
+        if run.status is RunStatus.PAUSED and not await self._runs.is_answered(ref, run):
             return False
         if run.status is RunStatus.STOPPING:
             await self._runs.close(ref, run, RunStatus.STOPPED)
@@ -114,20 +110,6 @@ class Recovery:
         assert session is not None
         await self._runs.go_on(session, run)
         return True
-
-    async def _is_answered(self, ref: SessionRef, run: RunRow) -> bool:
-        """Whether a paused run was about to go on: its last question was answered, and nobody has held it since."""
-        asked = await self._runs.interrupts.of_run(run.run_id, ref)
-        if not any(row.status == "answered" for row in asked) or any(row.status == "open" for row in asked):
-            return False
-        chosen = RecordFilter(types=(RecordType.INTERRUPT, RecordType.CONTROL), run_id=run.run_id)
-        for record in reversed((await self._records.page(ref, chosen, limit=1_000_000)).records):
-            fields = orjson.loads(record.line)
-            if fields.get("phase") == "answered":
-                return True
-            if fields.get("action") in _HOLDING:
-                return False
-        return False
 
     async def _start_what_waits(self) -> None:
         """Starts inputs and messages whose session has no run any more."""

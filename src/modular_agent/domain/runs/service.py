@@ -3,11 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
+import orjson
 import structlog
 
 from modular_agent.domain.configuration.values import LiveValues
+from modular_agent.domain.runs.going_back import ROLLED_BACK, GoingBack
 from modular_agent.domain.runs.requests import StartRequest, check_start
-from modular_agent.domain.runs.store import DatabaseRunStore
+from modular_agent.domain.runs.store import WITHDRAWING, DatabaseRunStore
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.nodes.conversation import message_record, normalised, user_message
@@ -18,13 +20,15 @@ from modular_agent.engine.workflow import LOGGED, Workflow
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock
 from modular_agent.kit.ids import new_id
-from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus, SessionStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, SESSION_STATUS_OF_RUN, RunStatus, SessionStatus
 from modular_agent.storage.database import Database
-from modular_agent.storage.errors import RequestRepeated, RunUnknown
+from modular_agent.storage.errors import RequestRepeated, RunAlreadyActive, RunUnknown
+from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, settled_checkpoint
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
-from modular_agent.storage.repositories.interrupts import InterruptRepository
+from modular_agent.storage.repositories.interrupts import InterruptRepository, forget_withdrawn, withdraw_interrupts
 from modular_agent.storage.repositories.runs import (
+    InboxRow,
     NewRun,
     RunChange,
     RunRepository,
@@ -37,9 +41,9 @@ from modular_agent.storage.repositories.runs import (
 from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
 from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
-__all__ = ["ROLLED_BACK", "RunsService"]
+__all__ = ["RunsService"]
 
-ROLLED_BACK: Final = "rolled_back"  # in a run's `pending`: what it was given and did is not carried over
+_HOLDING: Final = frozenset({"pause", "step"})  # controls after which a run stays paused
 
 _CARRYING: frozenset[SessionStatus] = frozenset({SessionStatus.STOPPED, SessionStatus.ERROR})
 _log = structlog.get_logger(__name__)
@@ -66,6 +70,7 @@ class RunsService:
         self._store = store
         self._saver = saver
         self._clock = clock
+        self._going_back = GoingBack(database.writer, store=store, saver=saver)
         self._runs = RunRepository(database.readers)
         self._interrupts = InterruptRepository(database.readers)
         self._sessions = SessionRepository(database.readers)
@@ -91,7 +96,7 @@ class RunsService:
         A run that waited in the session's queue brings its id; `inbox_ids` are the rows that its input leaves.
 
         Raises `RunAlreadyActive`, `QueueFull`, `ServerStopping`, `StateInvalid`, `LimitsInvalid`,
-        `IdempotencyKeyReused`.
+        `CheckpointUnknown`, `IdempotencyKeyReused`.
         """
         if request.idempotency_key is not None:
             made = await self._keys.subject(
@@ -100,11 +105,15 @@ class RunsService:
             if made is not None:
                 return made
         check_start(request)
-        workflow = await self._catalog.workflow(session.workflow_version)
+        workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         if request.state:
             workflow.check_state(request.state, path="state")
+        if request.checkpoint_id is not None:
+            await self._go_back(session, workflow, request.checkpoint_id, by=request.requested_by)
         fresh = await self._is_fresh(session)
-        given = await self._input(session, workflow, request, fresh=fresh)
+        injected = await self._not_consumed(session)
+        given = await self._input(session, workflow, request, fresh=fresh, injected=[row.message for row in injected])
+        inbox_ids = [*inbox_ids, *(row.inbox_id for row in injected)]
         key = RunKey(session.ref, run_id or new_id("run"), 1)
         admission = self._supervisor.admit()
         try:
@@ -128,6 +137,12 @@ class RunsService:
         self._supervisor.start(ticket, admission)
         return key.run_id
 
+    async def _go_back(self, session: SessionRow, workflow: Workflow, checkpoint_id: str, *, by: str) -> None:
+        active = await self._runs.active(session.ref)
+        if active is not None:
+            raise RunAlreadyActive(run_id=active.run_id, status=active.status)
+        await self._going_back.go(session.ref, workflow, checkpoint_id, by=by)
+
     def _limits(
         self, workflow: Workflow, config: Mapping[str, Any], request: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], ...]:
@@ -143,18 +158,32 @@ class RunsService:
             return True
         return not self._saver.holds(session.ref) and await self._store.checkpoint(session.ref, "", None) is None
 
+    async def _not_consumed(self, session: SessionRow) -> list[InboxRow]:
+        """Messages for a run that was stopped, or failed, before one of its model calls took them."""
+        if session.status not in _CARRYING:
+            return []
+        return [row for row in await self._runs.inbox(session.ref) if row.run_id is not None]
+
     async def _input(
-        self, session: SessionRow, workflow: Workflow, request: StartRequest, *, fresh: bool
+        self,
+        session: SessionRow,
+        workflow: Workflow,
+        request: StartRequest,
+        *,
+        fresh: bool,
+        injected: Sequence[Any],  # messages as they wait in the inbox
     ) -> dict[str, Any]:
         """What the graph starts with, as JSON: what was left over, the session's initial state, the request's own."""
         given: dict[str, Any] = {}
         messages: list[Any] = []
-        if session.status in _CARRYING:
+        if session.status in _CARRYING and request.checkpoint_id is None:
             messages, others = await self._left_over(session, workflow)
             given.update(others)
         if fresh and not (messages or given):
             given.update(session.initial_state)
         given.update(request.state)
+        if injected:
+            messages = [*messages, *normalised(list(injected), node="input")]
         if "messages" in given:
             messages = [*messages, *normalised(given["messages"], node="input")]
         if request.message is not None:
@@ -235,7 +264,7 @@ class RunsService:
 
         Raises `IllegalTransition`, `QueueFull`.
         """
-        workflow = await self._catalog.workflow(session.workflow_version)
+        workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         asked = await self._interrupts.of_run(run.run_id, session.ref)
         taken = await self._input_was_taken(session.ref, run)
         admission = self._supervisor.admit()
@@ -249,7 +278,7 @@ class RunsService:
             workflow=workflow,
             input=None if taken else workflow.graph_input(run.input),
             answers={row.graph_id: row.answer for row in asked if row.status == "answered"},
-            asked=frozenset(row.graph_id for row in asked),
+            asked=frozenset(row.graph_id for row in asked if row.status != "withdrawn"),  # a stop took those back
             update=_edit(run),
             overrides=session.agent_config,
             limits=self._limits(workflow, session.agent_config, changed.limits),
@@ -273,6 +302,8 @@ class RunsService:
         else:
             records = [*([control] if control else []), _run_record(key, status)]
             self._store.add_facts(unit, key, Facts(records=records))
+            if run.status in ENDED_RUN_STATUSES:
+                unit.first = forget_withdrawn(run.run_id)
             unit.then = transition_run(
                 run.run_id,
                 status,
@@ -285,11 +316,27 @@ class RunsService:
         assert committed.result is not None
         return committed.result
 
+    async def is_answered(self, ref: SessionRef, run: RunRow) -> bool:
+        """Whether a paused run is to go on: its last question was answered, and nobody has held it since."""
+        asked = await self._interrupts.of_run(run.run_id, ref)
+        if not any(row.status == "answered" for row in asked) or any(row.status == "open" for row in asked):
+            return False
+        chosen = RecordFilter(types=(RecordType.INTERRUPT, RecordType.CONTROL), run_id=run.run_id)
+        for record in reversed((await self._records.page(ref, chosen, limit=1_000_000)).records):
+            fields = orjson.loads(record.line)
+            if fields.get("phase") == "answered":
+                return True
+            if fields.get("action") in _HOLDING:
+                return False
+        return False
+
     async def close(self, ref: SessionRef, run: RunRow, status: RunStatus, *, records: Sequence[Record] = ()) -> RunRow:
         """Changes the status of a run that nobody executes; later writes of an execution that died are refused."""
         key = RunKey(ref, run.run_id, run.epoch)
         unit: UnitOfWork[RunRow] = UnitOfWork()
         self._store.add_facts(unit, key, Facts(records=[*records, _run_record(key, status)]))
+        if status in WITHDRAWING:
+            unit.first = withdraw_interrupts(run.run_id, now_us=self._clock.now_us())
         unit.then = transition_run(
             run.run_id, status, now_us=self._clock.now_us(), expected_epoch=run.epoch, raise_epoch=True
         )

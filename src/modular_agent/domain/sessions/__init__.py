@@ -1,9 +1,11 @@
 """Sessions: durable conversations and jobs."""
 
+from modular_agent.domain.runs.errors import CheckpointUnknown
+from modular_agent.domain.sessions.bulk_deletion import BulkDeletion, Chosen, Deletion
 from modular_agent.domain.sessions.checkpoints import ForkRequest, SessionCheckpoints
 from modular_agent.domain.sessions.errors import (
     AgentUnknown,
-    CheckpointUnknown,
+    DeletionUnclear,
     ForkNodeMissing,
     StatusNotSettable,
     WorkflowMissing,
@@ -17,8 +19,12 @@ from modular_agent.storage.repositories.sessions import SessionRow as Session
 
 __all__ = [
     "AgentUnknown",
+    "BulkDeletion",
     "CheckpointUnknown",
+    "Chosen",
     "CreateRequest",
+    "Deletion",
+    "DeletionUnclear",
     "ForkNodeMissing",
     "ForkRequest",
     "IdempotencyKeyReused",

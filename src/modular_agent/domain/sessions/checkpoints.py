@@ -1,20 +1,25 @@
 """Checkpoints of a session: listed, saved, gone back to, and forked from."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 
+from modular_agent.domain.runs.errors import CheckpointUnknown
+from modular_agent.domain.runs.going_back import GoingBack
 from modular_agent.domain.runs.requests import check_agent_config
 from modular_agent.domain.runs.store import DatabaseRunStore
-from modular_agent.domain.sessions.errors import CheckpointUnknown, ForkNodeMissing
+from modular_agent.domain.sessions.agents import Agents
+from modular_agent.domain.sessions.errors import ForkNodeMissing
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.snapshots import Snapshots
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.store import Facts, RunKey
 from modular_agent.engine.workflow import Workflow
+from modular_agent.errors import CursorInvalid
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock, rfc3339
 from modular_agent.kit.ids import new_id, session_id
@@ -37,6 +42,7 @@ from modular_agent.storage.unit_of_work import UNNUMBERED, UnitOfWork, in_order
 __all__ = ["ForkRequest", "SessionCheckpoints"]
 
 ID_ATTEMPTS: Final = 20
+_CHECKPOINT_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _COMMON: Final = frozenset({"seq", "timestamp", "record_id", "session_id", "run_id", "record_type", "node", "metadata"})
 
 
@@ -76,13 +82,19 @@ class SessionCheckpoints:
         self._sessions = SessionRepository(database.readers)
         self._runs = RunRepository(database.readers)
         self._catalog = catalog
+        self._agents = Agents(catalog)
         self._store = store
-        self._saver = saver
+        self._going_back = GoingBack(database.writer, store=store, saver=saver)
         self._snapshots = Snapshots(store, saver)
         self._clock = clock
 
     async def page(self, session: SessionRow, *, limit: int, before: str | None = None) -> list[dict[str, Any]]:
-        """The session's checkpoints, newest first, each with what changed since the one before."""
+        """The session's checkpoints, newest first, each with what changed since the one before.
+
+        Raises `CursorInvalid` when `before` is no id of a checkpoint; the one that it names may be pruned by now.
+        """
+        if before is not None and not _CHECKPOINT_ID.fullmatch(before):
+            raise CursorInvalid
         rows = await self._rows.summaries(session.ref, limit=limit + 1, before=before)
         shapes = [await self._snapshots.outline(session.ref, row.checkpoint_id) for row in rows]
         views = [_view(row) for row in rows]
@@ -104,21 +116,15 @@ class SessionCheckpoints:
         """
         await self._refuse_active_run(session)
         wanted = checkpoint_id or await self._last_saved(session)
-        await self._known(session, wanted)
-        workflow = await self._catalog.workflow(session.workflow_version)
-        config = {"configurable": {"thread_id": session.session_id, "checkpoint_ns": "", "checkpoint_id": wanted}}
-        await workflow.graph.aupdate_state(config, None, as_node="__copy__")
-        self._saver.forget(session.ref)
-        unit: UnitOfWork[Any] = UnitOfWork()
-        unit.record(session.ref, _control("restore", by, checkpoint_id=wanted))
-        await self._writer.commit(unit)
+        workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
+        await self._going_back.go(session.ref, workflow, wanted, by=by)
         return wanted
 
     async def migrate(self, session: SessionRow, loaded: LoadedWorkflow, *, by: str) -> None:
         """Binds the session to another version of a workflow. Raises `SessionBusy`, `ForkNodeMissing`."""
         await self._refuse_active_run(session)
-        source = await self._catalog.workflow(session.workflow_version)
-        target = await self._catalog.ready(loaded)
+        source = await self._catalog.workflow(session.workflow_version, session.agent_config)
+        target = await self._catalog.workflow(loaded.content_hash, session.agent_config)
         pending = await _pending_nodes(source, session.session_id, None)
         _check_nodes(pending, target)
         step = set_workflow_version(
@@ -142,11 +148,14 @@ class SessionCheckpoints:
         """
         if request.agent_config is not None:
             check_agent_config(request.agent_config)
-        source = await self._catalog.workflow(session.workflow_version)
+        source = await self._catalog.workflow(session.workflow_version, session.agent_config)
         loaded = await self._target(session, request)
-        target = await self._catalog.ready(loaded)
+        if request.agent_config is not None:
+            request = replace(request, agent_config=await self._agents.pinned(request.agent_config, loaded))
+        config = session.agent_config if request.agent_config is None else request.agent_config
+        target = await self._catalog.workflow(loaded.content_hash, config)
         checkpoint_id = request.checkpoint_id or await self._newest(session)
-        await self._known(session, checkpoint_id)
+        await self._going_back.check(session.ref, checkpoint_id)
         pending = await _pending_nodes(source, session.session_id, checkpoint_id)
         if request.as_node is None:
             _check_nodes(pending, target)
@@ -154,8 +163,8 @@ class SessionCheckpoints:
             raise ForkNodeMissing(nodes=request.as_node, known=", ".join(target.spec.nodes))
         ref, run_id = await self._copy(session, request, loaded, checkpoint_id, paused=bool(pending or request.as_node))
         if request.as_node is not None:
-            config = {"configurable": {"thread_id": ref.session_id, "checkpoint_ns": ""}}
-            await target.graph.aupdate_state(config, None, as_node=request.as_node)
+            place = {"configurable": {"thread_id": ref.session_id, "checkpoint_ns": ""}}
+            await target.graph.aupdate_state(place, None, as_node=request.as_node)
             await self._writer.commit(UnitOfWork(then=_claim(ref, run_id)))
         row = await self._sessions.get(ref.session_id)
         assert row is not None
@@ -221,10 +230,6 @@ class SessionCheckpoints:
         if saved is None:
             raise CheckpointUnknown(checkpoint_id="(last saved)")
         return saved
-
-    async def _known(self, session: SessionRow, checkpoint_id: str) -> None:
-        if await self._store.checkpoint(session.ref, "", checkpoint_id) is None:
-            raise CheckpointUnknown(checkpoint_id=checkpoint_id)
 
     async def _refuse_active_run(self, session: SessionRow) -> None:
         run = await self._runs.active(session.ref)

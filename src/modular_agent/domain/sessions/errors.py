@@ -2,7 +2,14 @@
 
 from modular_agent.errors import AgentError, Kind
 
-__all__ = ["AgentUnknown", "CheckpointUnknown", "ForkNodeMissing", "StatusNotSettable", "WorkflowMissing"]
+__all__ = [
+    "AgentUnknown",
+    "DeletionUnclear",
+    "ForkNodeMissing",
+    "SessionNotDeleted",
+    "StatusNotSettable",
+    "WorkflowMissing",
+]
 
 
 class AgentUnknown(AgentError):
@@ -14,13 +21,15 @@ class AgentUnknown(AgentError):
     chinese = "配置根目录的 agents/ 下没有智能体 {agent_type}。"
 
 
-class CheckpointUnknown(AgentError):
-    """The session has no such checkpoint."""
+class DeletionUnclear(AgentError):
+    """A request to delete sessions that says twice which, or not at all."""
 
-    code = "checkpoint_not_found"
-    kind = Kind.NOT_FOUND
-    english = "The session has no checkpoint {checkpoint_id}."
-    chinese = "会话没有检查点 {checkpoint_id}。"
+    code = "deletion_unclear"
+    kind = Kind.INVALID
+    english = (
+        "Give exactly one of session_ids and filter; a filter says something, and not both workflow_id and agent_type."
+    )
+    chinese = "session_ids 与 filter 须且只能给一个；filter 至少一个条件，workflow_id 与 agent_type 只能给一个。"
 
 
 class ForkNodeMissing(AgentError):
@@ -30,6 +39,15 @@ class ForkNodeMissing(AgentError):
     kind = Kind.CONFLICT
     english = "The node(s) {nodes} do not exist in that version; say with as_node after which one to go on: {known}."
     chinese = "该版本中没有节点 {nodes}；请用 as_node 指定在哪个节点之后继续：{known}。"
+
+
+class SessionNotDeleted(AgentError):
+    """A session's files or rows could not be removed; the server's log says why, and the next start tries again."""
+
+    code = "session_not_deleted"
+    kind = Kind.INTERNAL
+    english = "Session {session_id} could not be deleted whole; the server's log says why."
+    chinese = "会话 {session_id} 未能完全删除；原因见服务器日志。"
 
 
 class WorkflowMissing(AgentError):

@@ -3,20 +3,20 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from modular_agent.domain.runs.control import RunControl
+from modular_agent.domain.runs.errors import CheckpointUnknown
+from modular_agent.domain.runs.multitask import Multitask
 from modular_agent.domain.runs.requests import StartRequest, check_agent_config, check_messages, check_start
 from modular_agent.domain.runs.service import RunsService
-from modular_agent.domain.sessions.errors import AgentUnknown, CheckpointUnknown, StatusNotSettable, WorkflowMissing
+from modular_agent.domain.sessions.agents import Agents
+from modular_agent.domain.sessions.errors import StatusNotSettable, WorkflowMissing
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
-from modular_agent.domain.workflows.errors import WorkflowNameTaken
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.nodes.conversation import tool_results
-from modular_agent.engine.spec.configured import agent_of, agent_path, agent_workflow_name
-from modular_agent.engine.spec.errors import FileNotFound
+from modular_agent.engine.spec.configured import agent_of
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.events import SessionRef
 from modular_agent.kit.clock import Clock, rfc3339
@@ -37,12 +37,12 @@ from modular_agent.storage.repositories.sessions import (
     update_session,
 )
 from modular_agent.storage.repositories.workflows import touch_workflow
-from modular_agent.storage.session_removal import SessionRemoval
 from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
 __all__ = ["CreateRequest", "SessionsService", "session_view"]
 
 ID_ATTEMPTS: Final = 20
+STARTED_MEANWHILE: Final = 10  # runs that a deletion stops, should others go on starting them
 NANO: Final = 1_000_000_000
 
 
@@ -73,28 +73,23 @@ class SessionsService:
         catalog: WorkflowCatalog,
         runs: RunsService,
         control: RunControl,
+        multitask: Multitask,
         saver: Saver,
         hub: Hub,
         clock: Clock,
-        files: Path,
     ) -> None:
         self._writer = database.writer
         self._rows = SessionRepository(database.readers, cache=database.cache)
         self._lists = SessionLists(database.readers, cache=database.cache)
-        self._removal = SessionRemoval(
-            writer=database.writer,
-            mirror=database.mirror,
-            sessions=self._rows,
-            clock=clock,
-            forget=database.search.forget,
-            files=files,
-        )
+        self._keys = IdempotencyRepository(database.readers)
+        self._removal = database.removal
         self._checkpoints = CheckpointRepository(database.readers)
         self._calls = LlmCallRepository(database.readers)
-        self._keys = IdempotencyRepository(database.readers)
         self._runs = runs
         self._catalog = catalog
+        self._agents = Agents(catalog)
         self._control = control
+        self._multitask = multitask
         self._saver = saver
         self._hub = hub
         self._clock = clock
@@ -114,8 +109,10 @@ class SessionsService:
         check_agent_config(request.agent_config)
         check_messages(request.initial_state.get("messages", []), path="initial_state.messages")
         loaded = await self._workflow(request)
+        request = replace(request, agent_config=await self._agents.pinned(request.agent_config, loaded))
         if request.initial_state:
-            (await self._catalog.ready(loaded)).check_state(request.initial_state)
+            workflow = await self._catalog.workflow(loaded.content_hash, request.agent_config)
+            workflow.check_state(request.initial_state)
         proposed = ""
         for _ in range(ID_ATTEMPTS):
             proposed = session_id(loaded.spec.name, self._clock.now_us())
@@ -180,24 +177,11 @@ class SessionsService:
         if sum(each is not None for each in given) != 1:
             raise WorkflowMissing
         if request.agent_type is not None:
-            return await self._agent(request.agent_type)
+            return await self._agents.load(request.agent_type)
         if request.workflow_config_path is not None:
             return await self._catalog.load(request.workflow_config_path)
         row = await self._catalog.named(str(request.workflow_id))
         return await self._catalog.loaded(row.content_hash)
-
-    async def _agent(self, name: str) -> LoadedWorkflow:
-        """The workflow of an agent alone. Raises `AgentUnknown`, `WorkflowNameTaken` too."""
-        path = agent_path(name)
-        if path is None:
-            raise AgentUnknown(agent_type=name)
-        row = await self._catalog.rows.get(agent_workflow_name(name))
-        if row is not None and not row.unloaded and row.config_path != path:
-            raise WorkflowNameTaken(workflow_id=row.workflow_id, config_path=row.config_path)
-        try:
-            return await self._catalog.load(path)
-        except FileNotFound:
-            raise AgentUnknown(agent_type=name) from None
 
     async def get(self, session_id: str, *, tenant: str | None = None) -> SessionRow:
         """Raises `SessionUnknown`, also for another tenant's."""
@@ -240,7 +224,7 @@ class SessionsService:
 
     async def state(self, session: SessionRow, *, checkpoint_id: str | None = None) -> dict[str, Any]:
         """The session's state as it stands, or as it was at a checkpoint. Raises `CheckpointUnknown`."""
-        workflow = await self._catalog.workflow(session.workflow_version)
+        workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         if checkpoint_id is not None and not await self._saver.has_checkpoint(session.ref, checkpoint_id):
             raise CheckpointUnknown(checkpoint_id=checkpoint_id)
         state = await workflow.state(self._saver, session.ref, checkpoint_id=checkpoint_id)
@@ -281,11 +265,18 @@ class SessionsService:
         ]
 
     async def delete(self, session: SessionRow, *, by: str) -> None:
-        """Stops the session's run, then removes all of it: state, log, files."""
-        await self._control.end_for_deletion(session, by=by)
-        self._saver.forget(session.ref)
-        await self._removal.delete(session.ref)
+        """Stops the session's run, then removes all of it: what waits in its queue, state, log, files."""
+        async with self._multitask.ending(session):
+            await self._end_and_remove(session, by=by)
         self._hub.session_deleted(session.ref, tenant=session.tenant)
+
+    async def _end_and_remove(self, session: SessionRow, *, by: str) -> None:
+        for _ in range(STARTED_MEANWHILE):
+            await self._control.end_for_deletion(session, by=by)
+            self._saver.forget(session.ref)
+            with contextlib.suppress(SessionBusy):  # somebody started a run just now
+                return await self._removal.delete(session.ref)
+        return await self._removal.delete(session.ref)
 
     async def finish_deletions(self) -> int:
         """Ends deletions that a process left half-way."""

@@ -6,12 +6,13 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from modular_agent.domain.workflows.errors import WorkflowUnknown, WorkflowVersionUnknown
 from modular_agent.engine.registry import WorkflowRegistry
 from modular_agent.engine.spec.known import References
-from modular_agent.engine.spec.loader import LoadedWorkflow, load_workflow
+from modular_agent.engine.spec.loader import LoadedWorkflow, hash_with_agent, load_workflow, with_session_agent
 from modular_agent.engine.spec.source import BundleSource, DirectorySource, Source
 from modular_agent.engine.workflow import Workflow
 from modular_agent.kit.clock import Clock
@@ -22,6 +23,7 @@ from modular_agent.storage.unit_of_work import UnitOfWork
 __all__ = ["Authoring", "WorkflowCatalog"]
 
 KEPT_VERSIONS: Final = 256
+NO_CONFIG: Final[Mapping[str, Any]] = MappingProxyType({})
 SETTLED_NS: Final = 50_000_000  # file systems count time in steps of some milliseconds
 Signature = tuple[tuple[str, int, int, int], ...]
 
@@ -167,12 +169,17 @@ class WorkflowCatalog:
         if len(self._checked) > KEPT_VERSIONS:
             self._checked.popitem(last=False)
 
-    async def workflow(self, content_hash: str) -> Workflow:
-        """A stored version, ready to run."""
-        ready = self._registry.ready(content_hash)
+    async def workflow(self, content_hash: str, config: Mapping[str, Any] = NO_CONFIG) -> Workflow:
+        """A stored version, ready to run; with the agent (of the version there) that a session's `config` names."""
+        agent_hash: str | None = config.get("agent_version")
+        whole = content_hash if agent_hash is None else hash_with_agent(content_hash, agent_hash)
+        ready = self._registry.ready(whole)
         if ready is not None:
             return ready
-        return await self._registry.workflow(await self.loaded(content_hash))
+        loaded = await self.loaded(content_hash)
+        if agent_hash is not None:
+            loaded = with_session_agent(loaded, await self.loaded(agent_hash))
+        return await self._registry.workflow(loaded)
 
     async def ready(self, loaded: LoadedWorkflow) -> Workflow:
         """A loaded version, ready to run."""

@@ -1,5 +1,8 @@
 """What can be wrong with a request about workflows."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from modular_agent.errors import AgentError, Kind
 
 __all__ = [
@@ -78,6 +81,9 @@ class WorkflowChanged(AgentError):
     kind = Kind.CONFLICT
     english = "The workflow {workflow_id} has changed meanwhile: its version is {current} now. Read it again first."
     chinese = "工作流 {workflow_id} 已被更改：当前版本为 {current}。请先重新读取。"
+
+    def details(self) -> Mapping[str, Any]:
+        return {"current_version": self.parameters["current"]}
 
 
 class PreconditionMissing(AgentError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from modular_agent.engine.spec.drawing import DrawnNode, drawn_edges, drawn_nodes
-from modular_agent.engine.spec.layout import NODE_HEIGHT, NODE_WIDTH, layout
+from modular_agent.engine.spec.layout import NODE_HEIGHT, NODE_WIDTH, Layout, layout
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.mermaid import mermaid
 from modular_agent.engine.spec.model import END, START, WorkflowSpec
@@ -97,7 +97,7 @@ def drawing_view(workflow_id: str, loaded: LoadedWorkflow, live: LiveState | Non
         "workflow_id": workflow_id,
         "content_hash": loaded.content_hash,
         "nodes": nodes,
-        "edges": _edges(spec),
+        "edges": [{**edge, **_routed(edge, placed)} for edge in _edges(spec)],
         "node_positions": positions,
         "layout_algorithm": placed.algorithm,
         "visualization_settings": {
@@ -152,6 +152,11 @@ def _node(spec: WorkflowSpec, drawn: DrawnNode) -> dict[str, Any]:
         "description": (node.description or "") if node else "",
         "tools": list(tools),
     }
+
+
+def _routed(edge: Mapping[str, Any], placed: Layout) -> dict[str, Any]:
+    ends = (edge["from"], edge["to"])
+    return {"points": [{"x": at.x, "y": at.y} for at in placed.routes[ends]], "back": ends in placed.back}
 
 
 def _edges(spec: WorkflowSpec) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Agents in workflow terms: the file of an agent as a workflow of one node, and an agent in a node of a workflow.
+"""Agents in workflow terms: the file of an agent as a workflow of one node, and an agent in nodes of a workflow.
 
 The workflow is made of the nodes of the agent's own text, so that every fault has its place there.
 """
@@ -11,15 +11,25 @@ from typing import Any, Final
 from modular_agent.engine.spec.configured import AgentFile, agent_of, agent_workflow_name
 from modular_agent.engine.spec.document import Document
 from modular_agent.engine.spec.errors import WorkflowInvalid
-from modular_agent.engine.spec.model import AgentNode, LimitsSpec, MapNode, NodeSpec, WorkflowSpec
+from modular_agent.engine.spec.model import AgentNode, LimitsSpec, LlmNode, MapNode, NodeSpec, WorkflowSpec
 from modular_agent.engine.spec.nodes import Entry, MappingNode, Mark, Node, ScalarNode, SequenceNode
 from modular_agent.engine.spec.typed import read_typed
 from modular_agent.errors import Fault
 
-__all__ = ["AGENT_NODE", "agent_limits", "agent_workflow", "is_agent_file", "own_paths", "used_agents", "with_agent"]
+__all__ = [
+    "AGENT_NODE",
+    "agent_limits",
+    "agent_workflow",
+    "is_agent_file",
+    "own_paths",
+    "takers",
+    "used_agents",
+    "with_agent",
+]
 
 AGENT_NODE: Final = "agent"
 _TAKEN: Final = ("model", "prompt", "tools", "temperature", "max_tokens", "parameters", "max_iterations")
+_TAKEN_BY_ONE_CALL: Final = ("model", "prompt", "temperature", "max_tokens", "parameters")
 _INSIDE: Final = f"nodes.{AGENT_NODE}."
 
 
@@ -62,30 +72,33 @@ def used_agents(spec: WorkflowSpec) -> list[tuple[tuple[str | int, ...], AgentNo
     """The nodes, and bodies of maps, that take an agent, with their key paths."""
     found: list[tuple[tuple[str | int, ...], AgentNode]] = []
     for name, node in spec.nodes.items():
-        body: Any = node.node if isinstance(node, MapNode) else node
+        body = _body(node)
         if isinstance(body, AgentNode) and body.agent is not None:
             found.append((("nodes", name, "node") if isinstance(node, MapNode) else ("nodes", name), body))
     return found
+
+
+def takers(spec: WorkflowSpec) -> list[str]:
+    """The nodes that a session's agent can fill up: those that call a model, or whose body does."""
+    return [name for name, node in spec.nodes.items() if isinstance(_body(node), AgentNode | LlmNode)]
 
 
 def with_agent(spec: WorkflowSpec, name: str, agent: WorkflowSpec) -> WorkflowSpec:
     """`spec` with its node `name` filled up from `agent`, the workflow of an agent: what the node says itself stays.
 
     The agent's tools and models come along; a tool or model of the same name in the workflow is the one that counts.
+    An `llm` node takes no tools: who runs them is the workflow's.
     """
-    node = spec.nodes[name]
-    own = agent.nodes[AGENT_NODE]
+    node, own = spec.nodes[name], agent.nodes[AGENT_NODE]
+    body = _body(node)
     assert isinstance(own, AgentNode)
-    filled: NodeSpec
-    if isinstance(node, MapNode):
-        assert isinstance(node.node, AgentNode)
-        filled = node.model_copy(update={"node": _filled(node.node, own)})
-    else:
-        assert isinstance(node, AgentNode)
-        filled = _filled(node, own)
+    assert isinstance(body, AgentNode | LlmNode)
+    keys = _TAKEN if isinstance(body, AgentNode) else _TAKEN_BY_ONE_CALL
+    full = body.model_copy(update={key: getattr(own, key) for key in keys if key not in body.model_fields_set})
+    filled: NodeSpec = node.model_copy(update={"node": full}) if isinstance(node, MapNode) else full
     update: dict[str, Any] = {
         "nodes": {**spec.nodes, name: filled},
-        "tools": _under(spec.tools, agent.tools),
+        "tools": _under(spec.tools, agent.tools) if isinstance(body, AgentNode) else spec.tools,
         "limits": agent_limits(spec.limits, agent.limits),
     }
     return spec.model_copy(update=update)
@@ -99,9 +112,8 @@ def agent_limits(workflow: LimitsSpec, agent: LimitsSpec) -> LimitsSpec:
     return workflow.model_copy(update=taken)
 
 
-def _filled(node: AgentNode, own: AgentNode) -> AgentNode:
-    taken = {key: getattr(own, key) for key in _TAKEN if key not in node.model_fields_set}
-    return node.model_copy(update=taken)
+def _body(node: NodeSpec) -> Any:  # of the kinds of nodes, or None
+    return node.node if isinstance(node, MapNode) else node
 
 
 def _under(above: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:

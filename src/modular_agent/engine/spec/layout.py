@@ -2,10 +2,11 @@
 
 The layered method of Sugiyama, Tagawa and Toda (1981): edges that close a cycle are turned round, each node gets the
 layer of its longest way from START, long edges get a place in every layer they cross, and the order within the layers
-is improved by the mean position of the neighbours, down and up.
+is improved by the mean position of the neighbours, down and up. An edge goes straight down through its places and bends
+between the layers only, where no node is, so that it crosses none; one that leads back goes up beside the others.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -18,6 +19,7 @@ __all__ = ["ALGORITHM", "NODE_HEIGHT", "NODE_WIDTH", "Layout", "Position", "layo
 ALGORITHM: Final = "layered"
 NODE_WIDTH: Final = 180
 NODE_HEIGHT: Final = 60
+_BACK_X: Final = NODE_WIDTH / 4  # how far beside the middle an edge goes up
 _GAP_X: Final = 60
 _GAP_Y: Final = 60
 _SWEEPS: Final = 8
@@ -27,7 +29,7 @@ _Edge = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The middle of a node, in pixels; y grows downwards."""
+    """The middle of a node, or a bend of an edge, in pixels; y grows downwards."""
 
     x: float
     y: float
@@ -35,9 +37,14 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`positions` by node name, START and END included; `width` and `height` of the whole drawing."""
+    """`positions` by node name, START and END included; `width` and `height` of the whole drawing.
+
+    `routes` has the points of each edge by its ends, from the one to the other; `back` those that lead back.
+    """
 
     positions: dict[str, Position]
+    routes: dict[tuple[str, str], tuple[Position, ...]]
+    back: frozenset[tuple[str, str]]
     width: float
     height: float
     algorithm: str = ALGORITHM
@@ -46,19 +53,46 @@ class Layout:
 def layout(spec: WorkflowSpec) -> Layout:
     """Places every node so that none overlaps another (nodes are `NODE_WIDTH` by `NODE_HEIGHT`)."""
     names = [node.name for node in drawn_nodes(spec)]
-    edges = _acyclic(names, [(edge.source, edge.target) for edge in drawn_edges(spec)])
+    drawn = [(edge.source, edge.target) for edge in drawn_edges(spec)]
+    edges = _acyclic(names, drawn)
     layers = _layers(names, edges)
-    rows, segments = _rows(names, edges, layers)
-    _order(rows, segments)
+    rows, ways = _rows(names, edges, layers)
+    _order(rows, [segment for way in ways.values() for segment in pairwise(way)])
     step_x, step_y = NODE_WIDTH + _GAP_X, NODE_HEIGHT + _GAP_Y
     width = max(len(row) for row in rows) * step_x
-    positions: dict[str, Position] = {}
+    places: dict[str, Position] = {}
     for level, row in enumerate(rows):
         left = (width - len(row) * step_x) / 2
         for column, name in enumerate(row):
-            if name in layers:
-                positions[name] = Position(left + (column + 0.5) * step_x, (level + 0.5) * step_y)
-    return Layout({name: positions[name] for name in names}, float(width), float(len(rows) * step_y))
+            places[name] = Position(left + (column + 0.5) * step_x, (level + 0.5) * step_y)
+    return Layout(
+        positions={name: places[name] for name in names},
+        routes={edge: tuple(_route(edge, ways, places)) for edge in drawn},
+        back=frozenset(edge for edge in drawn if edge not in ways),
+        width=float(width),
+        height=float(len(rows) * step_y),
+    )
+
+
+def _route(edge: _Edge, ways: dict[_Edge, list[str]], places: dict[str, Position]) -> Iterator[Position]:
+    """The points of an edge: down from node to node, up beside that if it leads back, out and in at a loop."""
+    source, target = edge
+    half = NODE_HEIGHT / 2
+    if source == target:
+        at, right = places[source], places[source].x + NODE_WIDTH / 2
+        for x, y in ((right, -half / 2), (right + _GAP_X / 2, -half / 2), (right + _GAP_X / 2, half / 2)):
+            yield Position(x, at.y + y)
+        yield Position(right, at.y + half / 2)
+        return
+    down = edge in ways
+    way = ways[edge] if down else ways[target, source][::-1]
+    shift, step = (0.0, half) if down else (_BACK_X, -half)
+    for number, name in enumerate(way):
+        at = places[name]
+        if number > 0:
+            yield Position(at.x + shift, at.y - step)
+        if number < len(way) - 1:
+            yield Position(at.x + shift, at.y + step)
 
 
 def _acyclic(names: list[str], edges: Iterable[_Edge]) -> list[_Edge]:
@@ -110,21 +144,21 @@ def _layers(names: list[str], edges: list[_Edge]) -> dict[str, int]:
     return layers
 
 
-def _rows(names: list[str], edges: list[_Edge], layers: dict[str, int]) -> tuple[list[list[str]], list[_Edge]]:
-    """The layers' nodes in file order, and the edges cut into parts of one layer each (with places for the cuts)."""
+def _rows(
+    names: list[str], edges: list[_Edge], layers: dict[str, int]
+) -> tuple[list[list[str]], dict[_Edge, list[str]]]:
+    """The layers' nodes in file order, and each edge's way: its ends, and between them a place in every layer."""
     rows: list[list[str]] = [[] for _ in range(max(layers.values()) + 1)]
     for name in names:
         rows[layers[name]].append(name)
-    segments: list[_Edge] = []
+    ways: dict[_Edge, list[str]] = {}
     for number, (source, target) in enumerate(edges):
-        above = source
-        for level in range(layers[source] + 1, layers[target]):
-            place = f":{number}:{level}"  # no node name has a colon
+        levels = range(layers[source] + 1, layers[target])
+        places = [f":{number}:{level}" for level in levels]  # no node name has a colon
+        for level, place in zip(levels, places, strict=True):
             rows[level].append(place)
-            segments.append((above, place))
-            above = place
-        segments.append((above, target))
-    return rows, segments
+        ways[source, target] = [source, *places, target]
+    return rows, ways
 
 
 def _order(rows: list[list[str]], segments: list[_Edge]) -> None:

@@ -1,5 +1,6 @@
 """From a workflow file to everything that the engine needs of it, or all its faults at once."""
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from modular_agent.engine.expressions import Expression, Expressions
 from modular_agent.engine.place import KeyPath
-from modular_agent.engine.spec.agents import agent_workflow, is_agent_file, own_paths, used_agents, with_agent
+from modular_agent.engine.spec.agents import agent_workflow, is_agent_file, own_paths, takers, used_agents, with_agent
 from modular_agent.engine.spec.configured import agent_path
 from modular_agent.engine.spec.document import Document, read_document
 from modular_agent.engine.spec.errors import FileNotFound, SourceError, WorkflowInvalid
@@ -23,7 +24,15 @@ from modular_agent.engine.spec.validation import validate
 if TYPE_CHECKING:  # Jinja2 is imported when there is a prompt
     from modular_agent.engine.prompts import Prompt
 
-__all__ = ["PROVIDERS", "LoadedWorkflow", "References", "load_workflow"]
+__all__ = [
+    "PROVIDERS",
+    "LoadedWorkflow",
+    "References",
+    "hash_with_agent",
+    "load_workflow",
+    "takes_agent",
+    "with_session_agent",
+]
 
 PROVIDERS: Final = ("openai", "anthropic", "google", "scripted")
 _MAX_CHILDREN_DEPTH: Final = 16
@@ -36,10 +45,12 @@ class LoadedWorkflow:
     `path` is the file's one name below the configs root. `bundle` holds the text of this file and of every file that it
     refers to, by name; `content_hash` (64 hex digits) names the version. `prompts`, `scripts` (parsed) and `children`
     have the keys that the file uses; `prompts` holds inline texts too, and `templates` all of them compiled.
-    `expressions` holds every compiled expression by its key path, such as `edges[1].when`.
+    `expressions` holds every compiled expression by its key path, such as `edges[1].when`. `written` is the `spec`
+    before its nodes were filled up from the agents that they name.
     """
 
     spec: WorkflowSpec
+    written: WorkflowSpec
     path: str
     content_hash: str
     bundle: Mapping[str, str]
@@ -119,8 +130,10 @@ class _Loader:
         bundle = dict(files.bundle)
         for other in (*children.values(), *agents.values(), *taken.models.values()):
             bundle.update(other.bundle)
+        written = spec.model_copy(update={"models": {**spec.models, **_specs(taken)}})
         loaded = LoadedWorkflow(
-            spec=spec.model_copy(update={"models": {**spec.models, **_specs(taken)}}),
+            spec=written,
+            written=written,
             path=path,
             content_hash=bundle_hash(path, bundle),
             bundle=bundle,
@@ -202,6 +215,30 @@ def _specs(taken: TakenModels) -> dict[str, ModelSpec]:
 
 def _scripts(taken: TakenModels) -> dict[str, Any]:
     return {written: data for model in taken.models.values() for written, data in model.scripts.items()}
+
+
+def takes_agent(loaded: LoadedWorkflow) -> bool:
+    """Whether a node of the workflow, or of one that it runs, can take a session's agent."""
+    return bool(takers(loaded.written)) or any(takes_agent(child) for child in loaded.children.values())
+
+
+def hash_with_agent(workflow_hash: str, agent_hash: str) -> str:
+    """What names a version of a workflow together with a version of an agent."""
+    return hashlib.sha256(f"{workflow_hash} {agent_hash}".encode()).hexdigest()
+
+
+def with_session_agent(loaded: LoadedWorkflow, agent: LoadedWorkflow) -> LoadedWorkflow:
+    """A workflow in a session that names `agent`: it takes the place of the agents that nodes name, and fills up the
+    others; what the workflow says itself counts. `agent` is the workflow of the agent alone."""
+    filled = replace(
+        loaded,
+        spec=loaded.written,
+        content_hash=hash_with_agent(loaded.content_hash, agent.content_hash),
+        children={path: with_session_agent(child, agent) for path, child in loaded.children.items()},
+    )
+    for name in takers(loaded.written):
+        filled = _with_agent(filled, name, agent)
+    return filled
 
 
 def _with_agent(loaded: LoadedWorkflow, name: str, agent: LoadedWorkflow) -> LoadedWorkflow:

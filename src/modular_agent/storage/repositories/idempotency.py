@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 
+from modular_agent.events import SessionRef
 from modular_agent.storage.errors import IdempotencyKeyReused, RequestRepeated
 from modular_agent.storage.readers import Readers
 
@@ -69,3 +70,13 @@ class IdempotencyRepository:
         if rows[0][0] != fingerprint:
             raise IdempotencyKeyReused
         return rows[0][1]
+
+    async def of_session(self, session: SessionRef) -> list[tuple[str, str]]:
+        """Tenant and key of every request that made the session, or a run that it has or that waits in its queue."""
+        rows = await self._readers.query(
+            'SELECT tenant, "key" FROM idempotency_keys WHERE subject = ?1'
+            " OR subject IN (SELECT run_id FROM runs WHERE session_n = ?2)"
+            " OR subject IN (SELECT message ->> 'run_id' FROM run_inbox WHERE session_n = ?2)",
+            (session.session_id, session.n),
+        )
+        return [(tenant, key) for tenant, key in rows]

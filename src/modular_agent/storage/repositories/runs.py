@@ -10,6 +10,7 @@ import orjson
 
 from modular_agent.events import SessionRef
 from modular_agent.kit.ids import new_id
+from modular_agent.kit.pagination import CursorValue
 from modular_agent.lifecycle import (
     ENDED_RUN_STATUSES,
     SESSION_STATUS_OF_RUN,
@@ -92,10 +93,11 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """Some of a session's runs, newest first, and how many there are."""
+    """Some of a session's runs, newest first, how many there are, and behind which place the next page begins."""
 
     runs: list[RunRow]
     total: int
+    after: tuple[int, int] | None  # the last one's created_at and rowid; None at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,17 +334,22 @@ class RunRepository:
         found = [(row[0], RunRow.of(row[1:])) for row in rows]
         return [(SessionRef(run.session_n, session_id), run) for session_id, run in found]
 
-    async def page(self, session: SessionRef, *, limit: int, offset: int = 0) -> RunPage:
-        """The session's runs, newest first."""
+    async def page(
+        self, session: SessionRef, *, limit: int, offset: int = 0, after: Sequence[CursorValue] | None = None
+    ) -> RunPage:
+        """The session's runs, newest first: from number `offset` on, or those behind the place `after`."""
+        behind = "" if after is None else " AND (created_at, rowid) < (?, ?)"
 
         def read(connection: sqlite3.Connection) -> RunPage:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM runs WHERE session_n = ?"
+                f"SELECT rowid, {_COLUMNS} FROM runs WHERE session_n = ?{behind}"
                 " ORDER BY created_at DESC, rowid DESC LIMIT ? OFFSET ?",
-                (session.n, limit, offset),
+                (session.n, *(after or ()), limit + 1, 0 if after else offset),
             ).fetchall()
             count = connection.execute("SELECT count(*) FROM runs WHERE session_n = ?", (session.n,)).fetchone()[0]
-            return RunPage([RunRow.of(row) for row in rows], count)
+            runs = [RunRow.of(row[1:]) for row in rows[:limit]]
+            last = (runs[-1].created_at, rows[limit - 1][0]) if len(rows) > limit else None
+            return RunPage(runs, count, last)
 
         return await self._readers.run(read)
 

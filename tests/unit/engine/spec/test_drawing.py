@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modular_agent.engine.spec.drawing import drawn_edges
-from modular_agent.engine.spec.layout import NODE_HEIGHT, NODE_WIDTH, layout
+from modular_agent.engine.spec.layout import NODE_HEIGHT, NODE_WIDTH, Layout, Position, layout
 from modular_agent.engine.spec.mermaid import mermaid
 from modular_agent.engine.spec.model import WorkflowSpec
 
@@ -106,6 +106,54 @@ def test_start_is_on_top_and_end_at_the_bottom(spec: WorkflowSpec) -> None:
     inner = [positions[name].y for name in spec.nodes]
     assert positions["START"].y < min(inner)
     assert max(inner) < positions["END"].y
+
+
+def crosses(one: Position, other: Position, node: Position) -> bool:
+    """Whether a straight line goes through the inside of a node (Liang and Barsky, 1984)."""
+    first, last = 0.0, 1.0
+    for start, way, middle, size in (
+        (one.x, other.x - one.x, node.x, NODE_WIDTH),
+        (one.y, other.y - one.y, node.y, NODE_HEIGHT),
+    ):
+        near, far = middle - size / 2 - start, middle + size / 2 - start
+        if way == 0:
+            if near >= 0 or far <= 0:
+                return False
+            continue
+        enter, leave = sorted((near / way, far / way))
+        first, last = max(first, enter), min(last, leave)
+    return first + 1e-9 < last
+
+
+def is_on_border(point: Position, node: Position) -> bool:
+    x, y = abs(point.x - node.x), abs(point.y - node.y)
+    return (x == NODE_WIDTH / 2 and y <= NODE_HEIGHT / 2) or (y == NODE_HEIGHT / 2 and x <= NODE_WIDTH / 2)
+
+
+def lines_of(drawing: Layout, edge: tuple[str, str]) -> set[frozenset[tuple[float, float]]]:
+    return {frozenset(((one.x, one.y), (other.x, other.y))) for one, other in pairwise(drawing.routes[edge])}
+
+
+@given(graphs())
+def test_no_edge_goes_through_a_node_or_out_of_the_drawing(spec: WorkflowSpec) -> None:
+    drawing = layout(spec)
+    assert set(drawing.routes) == {(edge.source, edge.target) for edge in drawn_edges(spec)}
+    for (source, target), points in drawing.routes.items():
+        assert is_on_border(points[0], drawing.positions[source])
+        assert is_on_border(points[-1], drawing.positions[target])
+        for one, other in pairwise(points):
+            assert not any(crosses(one, other, node) for node in drawing.positions.values()), (source, target)
+        assert all(0 <= at.x <= drawing.width and 0 <= at.y <= drawing.height for at in points)
+
+
+@given(graphs())
+def test_edges_that_lead_back_go_up_and_lie_on_no_other(spec: WorkflowSpec) -> None:
+    drawing = layout(spec)
+    for source, target in drawing.routes:
+        up = drawing.positions[source].y >= drawing.positions[target].y
+        assert ((source, target) in drawing.back) == up
+        if source != target and (target, source) in drawing.routes:
+            assert not lines_of(drawing, (source, target)) & lines_of(drawing, (target, source))
 
 
 def test_ways_lead_down_and_only_cycles_lead_up() -> None:
