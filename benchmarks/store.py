@@ -24,6 +24,7 @@ from modular_agent.storage.migrations import upgrade
 from modular_agent.storage.models import errors, log_files, records, runs, sessions
 from modular_agent.storage.models import llm_calls as llm_calls_table
 from modular_agent.storage.rollup_rebuild import rebuild
+from modular_agent.storage.session_grams import rebuild_grams
 from modular_agent.storage.sql import marks
 
 SESSIONS = 100_000
@@ -179,6 +180,7 @@ def build(data_path: Path, count: int, *, now_us: int) -> None:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             connection.execute("BEGIN IMMEDIATE")
     rebuild(connection)
+    rebuild_grams(connection)
     connection.execute("INSERT INTO mirror SELECT 1, max(id) FROM records")
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modular_agent.domain.runs.control import RunControl
     from modular_agent.domain.runs.interventions import Interventions
     from modular_agent.domain.runs.multitask import Multitask
+    from modular_agent.domain.runs.recovery import Recovery
     from modular_agent.domain.runs.service import RunsService
     from modular_agent.domain.runs.store import DatabaseRunStore
     from modular_agent.domain.runs.views import RunViews
@@ -63,6 +64,7 @@ class Runtime:
     control: "RunControl"
     interventions: "Interventions"
     multitask: "Multitask"
+    recovery: "Recovery"
     checkpoints: "SessionCheckpoints"
     views: "RunViews"
     supervisor: "Supervisor"
@@ -109,7 +111,7 @@ async def open_runtime(
     """Opens everything; at the end drains the runs, then closes in reverse order.
 
     `environment` is where provider keys and the variables of workflow files come from. Nothing is recovered yet (see
-    `RunsService.recover`), and `workflows` is not entered: a server does both, a single command neither.
+    `Recovery.take_up`), and `workflows` is not entered: a server does both, a single command neither.
     """
     async with AsyncExitStack() as stack:
         yield await _open(
@@ -166,6 +168,7 @@ async def _open(settings: Settings, clock: Clock, environ: Mapping[str, str], st
         runs=runs,
         control=control,
         **steering,
+        recovery=await _recovery(stack, database, runs, control, supervisor, steering),
         supervisor=supervisor,
         keys=keys,
         budgets=_budgets(catalog, runs, store, keys, ledger, supervisor),
@@ -270,6 +273,27 @@ def _budgets(
         runs=runs.rows,
         supervisor=supervisor,
     )
+
+
+async def _recovery(
+    stack: AsyncExitStack,
+    database: "Database",
+    runs: "RunsService",
+    control: "RunControl",
+    supervisor: "Supervisor",
+    steering: "_Steering",
+) -> "Recovery":
+    from modular_agent.domain.runs.recovery import Recovery
+
+    recovery = Recovery(
+        database,
+        runs=runs,
+        control=control,
+        multitask=steering["multitask"],
+        interventions=steering["interventions"],
+        supervisor=supervisor,
+    )
+    return await stack.enter_async_context(recovery)
 
 
 def _file_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -143,8 +143,7 @@ def _metrics(runtime: Runtime, connections: Connections) -> MetricsPublisher:
 
 async def _take_up(runtime: Runtime) -> None:
     """Takes up runs and deletions that a process left behind; requests are served meanwhile."""
-    resumed = await runtime.runs.recover()
-    await runtime.multitask.recover()
+    resumed = await runtime.recovery.take_up()
     deleted = await runtime.sessions.finish_deletions()
     if resumed or deleted:
         _log.info("recovered", runs=resumed, deletions=deleted)

@@ -1,8 +1,10 @@
 """A model that does what the user message says, slowly, in OpenAI's format: the same plan gives the same run again.
 
 A message `PLAN [["note:a", "note:b"], ["pay:c"], "All done."]` asks for two parallel calls, then one, then the text:
-what a request is answered is the step after as many as the conversation has answers since the plan. Any other message
-is answered with a few words about it. Call ids are never used twice. Delays are random below twice the given ones.
+what a request is answered is the step after as many as the conversation has answers since the plan. To `ROAM` it calls,
+as chance has it, one to three of the tools it is offered, with labels that are never used twice, `ROAM_CALLS` times at
+most. Any other message is answered with a few words about it. Call ids are never used twice. Delays are random below
+twice the given ones. While `hangs` is set, requests get no answer at all.
 """
 
 import asyncio
@@ -16,6 +18,8 @@ from typing import Any, Self
 from aiohttp import web
 
 __all__ = ["PlannedModel", "plan"]
+
+ROAM_CALLS = 3
 
 
 def plan(*steps: list[str] | str) -> str:
@@ -32,8 +36,10 @@ class PlannedModel:
         self.gate = asyncio.Event()  # closed, a text stops after its third word until it is opened
         self.gate.set()
         self.held = 0
+        self.hangs = False
         self._random = random.Random(seed)
         self._ids = itertools.count(1)
+        self._labels = itertools.count(1)
         self._runner: web.AppRunner | None = None
         self.url = ""
 
@@ -57,10 +63,12 @@ class PlannedModel:
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         payload = await request.json()
         self.calls += 1
+        while self.hangs:
+            await asyncio.sleep(0.02)
         await self._pause(self.delay)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         with suppress(ConnectionResetError):  # the server was killed
-            await self._answer(request, response, self._step(payload["messages"]))
+            await self._answer(request, response, self._step(payload["messages"], _offered(payload)))
         return response
 
     async def _answer(self, request: web.Request, response: web.StreamResponse, step: list[str] | str) -> None:
@@ -86,16 +94,24 @@ class PlannedModel:
         head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "planned"}
         await response.write(b"data: " + json.dumps({**head, **chunk}).encode() + b"\n\n")
 
-    def _step(self, messages: list[dict[str, Any]]) -> list[str] | str:
+    def _step(self, messages: list[dict[str, Any]], offered: list[str]) -> list[str] | str:
         answers = 0
         for message in reversed(messages):
             if message["role"] == "user":
                 text = message["content"]
+                if text.startswith("ROAM"):
+                    return self._roam(answers, offered)
                 if not text.startswith("PLAN "):
                     return f"These are some words about {text}"
                 return json.loads(text[5:])[answers]
             answers += message["role"] == "assistant"
         return "There was nothing to say."
+
+    def _roam(self, answers: int, offered: list[str]) -> list[str] | str:
+        if not offered or answers >= ROAM_CALLS or self._random.random() < 0.2:
+            return "This is enough of it all."
+        count = self._random.randint(1, 3)
+        return [f"{self._random.choice(offered)}:{next(self._labels)}" for _ in range(count)]
 
     def _deltas(self, step: list[str] | str) -> list[dict[str, Any]]:
         if isinstance(step, str):
@@ -107,3 +123,7 @@ class PlannedModel:
             one = {"index": index, "id": f"call_{next(self._ids)}", "type": "function", "function": function}
             deltas.append({"tool_calls": [one]})
         return deltas
+
+
+def _offered(payload: dict[str, Any]) -> list[str]:
+    return [tool["function"]["name"] for tool in payload.get("tools") or ()]

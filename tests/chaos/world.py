@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,45 @@ import psutil
 
 from chaos.workflows import TOOLS, WORKFLOWS
 from servers.server_process import ServerProcess, eventually
+from servers.small_disk import SmallDisk
 
 __all__ = ["ChaosServer", "until_status"]
 
 
 class ChaosServer(ServerProcess):
-    """A server with the chaos workflows; its tools write to `root/ledger.jsonl`."""
+    """A server with the chaos workflows; its tools write to `root/ledger.jsonl`. With `disk` its data are there."""
 
-    def __init__(self, root: Path, model_url: str, *, pay_seconds: float = 0.05, **environment: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        model_url: str,
+        *,
+        pay_seconds: float = 0.05,
+        workflows: Mapping[str, str] = WORKFLOWS,
+        tools: str = TOOLS,
+        disk: SmallDisk | None = None,
+        **environment: str,
+    ) -> None:
         self.ledger_file = root / "ledger.jsonl"
-        tools = TOOLS.replace("LEDGER", str(self.ledger_file)).replace("PAY_SECONDS", str(pay_seconds))
+        tools = tools.replace("LEDGER", str(self.ledger_file)).replace("PAY_SECONDS", str(pay_seconds))
         super().__init__(
             root,
-            workflows=WORKFLOWS,
+            workflows=workflows,
             files={"tools/traces.py": tools},
             environment={"OPENAI_BASE_URL": model_url, "ENVIRONMENT": "development", **environment},
         )
         self.answered = Counter[str]()
         self._orphans: list[psutil.Process] = []
+        self._disk = disk
+        if disk is not None:
+            self.prefix = disk.prefix
+            self.data = disk.seen
+            self.environment["DATA_PATH"] = str(disk.folder)
+
+    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        if self._disk is None:
+            return super().query(sql, *parameters)
+        return self._disk.query(self._disk.folder / "modular_agent.db", sql, *parameters)
 
     async def kill(self) -> None:
         """As before; and remembers the workers that a crash leaves alone."""

@@ -108,6 +108,7 @@ class ServerProcess:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = dict(environment or {})
+        self.prefix: tuple[str, ...] = ()  # what the command is started by
         self.starts = 0
         self.healthy_after = 0.0  # seconds from the last start to the first answer
         self._process: asyncio.subprocess.Process | None = None
@@ -161,7 +162,14 @@ class ServerProcess:
         self.root.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", PROGRAM, env=self._environment(), cwd=self.root, stdout=log, stderr=log
+                *self.prefix,
+                sys.executable,
+                "-c",
+                PROGRAM,
+                env=self._environment(),
+                cwd=self.root,
+                stdout=log,
+                stderr=log,
             )
         self.starts += 1
 

@@ -193,6 +193,7 @@ ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
             "page": 1,
             "page_size": 20,
             "has_next": False,
+            "cursor": None,
         }
     },
     "list_errors": {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from modular_agent.cli.errors import NothingToContinue, RunLost
 from modular_agent.cli.figures import duration
+from modular_agent.cli.hold import BY, Given, Hold
 from modular_agent.cli.keyboard import Keyboard
 from modular_agent.cli.questions import ItsTimeIsOver, NobodyAnswered, Questions
 from modular_agent.cli.terminal import Terminal
@@ -27,7 +28,6 @@ __all__ = ["Conversation", "Manner"]
 
 LOOK: Final = 0.5  # seconds after which a silent run is looked at: it might be nobody's any more
 RESTS: Final = ENDED_RUN_STATUSES | {RunStatus.PAUSED}
-BY: Final = "local"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,9 @@ class Conversation:
         self._answers = list(manner.answers)
         self._keyboard = Keyboard(self._interrupted)
         self._questions = Questions(terminal, self._keyboard)
+        self._hold = Hold(runtime, session, terminal=terminal, keyboard=self._keyboard)
+        self._is_held = False  # the person decides about every pause
+        self._waits = False  # for an answer, before anything happens
         self._interrupts = 0
         self._control: asyncio.Task[Any] | None = None
         self._transcript: Transcript | None = None
@@ -58,12 +61,12 @@ class Conversation:
         """Starts a run; answers how it rests."""
         return await self._carry(lambda: self._runtime.runs.start(self._session, request))
 
-    async def go_on(self) -> RunStatus:
+    async def go_on(self, given: Given) -> RunStatus:
         """Takes up the session's last run: resumes it, asks what it waits for, or tries again where it failed.
 
-        Raises `NothingToContinue`.
+        What it is given needs a paused run. Raises `NothingToContinue`, `NotPaused`.
         """
-        return await self._carry(self._take_up)
+        return await self._carry(lambda: self._take_up(given))
 
     # -- the run -----------------------------------------------------------------------------------------------
 
@@ -88,13 +91,17 @@ class Conversation:
             self._summary(self._transcript, run)
         return status
 
-    async def _take_up(self) -> str:
+    async def _take_up(self, given: Given) -> str:
         runtime, session = self._runtime, self._session
         page = await runtime.runs.rows.page(session.ref, limit=1)
         if not page.runs or page.runs[0].status is RunStatus.COMPLETED:
             raise NothingToContinue(session_id=session.session_id)
         run = page.runs[0]
-        if run.status in (RunStatus.FAILED, RunStatus.STOPPED):
+        await self._hold.give(given)
+        self._is_held = given.step
+        if given.step:
+            await self._hold.go_on(step=True)
+        elif run.status in (RunStatus.FAILED, RunStatus.STOPPED):
             await runtime.control.retry(session, by=BY)
         elif run.status is not RunStatus.PAUSED:  # a process that died has left it behind
             if run.status in (RunStatus.PAUSING, RunStatus.STOPPING):
@@ -102,19 +109,36 @@ class Conversation:
                 run = await runtime.runs.close(session.ref, run, rests)
             else:
                 await runtime.runs.go_on(session, run)
-        elif not await self._open_questions(run.run_id):
-            await runtime.control.resume(session, by=BY)
+        elif await self._open_questions(run.run_id):
+            self._waits = True
+        else:
+            await self._hold.go_on(step=False)
         return run.run_id
 
     async def _rest(self, subscription: "SessionSubscription", run_id: str) -> RunStatus:
         """Follows the run, answering its questions, until it rests."""
-        run = await self._runtime.runs.get(self._session.ref, run_id)
-        if run.status is RunStatus.PAUSED and not await self._answer(run_id):
+        if self._waits and not await self._answer(run_id):
             return RunStatus.PAUSED
         while True:
             status = await self._follow(subscription, run_id)
-            if status is not RunStatus.PAUSED or self._interrupts or not await self._answer(run_id):
+            if status is not RunStatus.PAUSED or not await self._goes_on(run_id):
                 return status
+
+    async def _goes_on(self, run_id: str) -> bool:
+        """Whether a paused run goes on: its questions are answered, or whoever holds it says so."""
+        if await self._open_questions(run_id):
+            return not self._interrupts and await self._answer(run_id)
+        self._is_held = self._is_held or self._interrupts > 0
+        if not self._is_held or self._manner.as_json or not self._keyboard.is_watched:
+            return False
+        if self._control is not None:
+            await self._control  # a second Ctrl-C may still be on its way
+        if self._interrupts > 1:
+            return True
+        if self._transcript is not None:
+            self._transcript.close()
+        self._interrupts = 0
+        return await self._hold.ask()
 
     async def _follow(self, subscription: "SessionSubscription", run_id: str) -> RunStatus:
         """Shows what happens until the run rests."""

@@ -22,6 +22,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "A workflow file, or its name below the configs root.": ("工作流文件，或其在配置根目录下的名称。"),
     "The input; - reads standard input.": ("输入；- 表示从标准输入读取。"),
     "Continue this session; without INPUT, its last run.": ("继续此会话；没有输入时继续其上一次运行。"),
+    "With --session: run one step of the paused run.": "与 --session 一起使用：执行已暂停运行的一步。",
     "Set a key of the state; repeatable.": ("设置状态的一个键；可重复。"),
     "A model of the workflow, or a model id.": ("工作流中的模型，或模型标识。"),
     "Answer the next question so; repeatable.": ("以此回答下一个问题；可重复。"),

@@ -44,6 +44,16 @@ class Keyboard:
         """Whether what is typed, its end of line included, is seen: not for a pipe, and not when Ctrl-C was pressed."""
         return sys.stdin.isatty() and not self._cut
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether a person may sit at it."""
+        return sys.stdin.isatty()
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether Ctrl-C ended the last line that was awaited."""
+        return self._cut
+
     async def line(self) -> str | None:
         """The next line without its end; None at the end of input and after Ctrl-C."""
         self._cut = False

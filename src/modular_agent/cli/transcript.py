@@ -30,6 +30,7 @@ class Transcript:
         self._streams = terminal.out.is_terminal
         self._open: str | None = None  # the message that is being streamed
         self._written = 0  # characters of it
+        self._begun: dict[str, str] = {}  # what other messages have begun with meanwhile, by their ids
         self._waiting: list[Fields] = []  # messages that were finished meanwhile
         self._held: list[tuple[str, str]] = []  # notes that wait for the end of that message, with their styles
         self._called: str | None = None  # the tool call that was shown last
@@ -56,19 +57,24 @@ class Transcript:
     # -- the conversation --------------------------------------------------------------------------------------
 
     def _delta(self, data: Fields) -> None:
+        message_id = str(data["message_id"])
         if data.get("abandoned"):
-            if data["message_id"] == self._open:
+            self._begun.pop(message_id, None)
+            if message_id == self._open:
                 self._break()
-                self._note(self._terminal.text("(broke off; starting again)", "（中断，重新开始）"))
+                self._note(self._terminal.text("(broke off)", "（中断）"))
             return
         if not self._streams or data["channel"] != "content" or data["node"] not in self._speakers:
             return
+        text, offset = str(data["text"]), int(data["offset"])
         if self._open is None:
-            self._open, self._written = data["message_id"], 0
-        if data["message_id"] == self._open:
-            fresh = str(data["text"])[max(0, self._written - int(data["offset"])) :]
-            self._terminal.write(fresh)
-            self._written = int(data["offset"]) + len(data["text"])
+            self._open, self._written = message_id, 0
+            text, offset = self._begun.pop(message_id, "")[:offset] + text, 0
+        if message_id == self._open:
+            self._terminal.write(text[max(0, self._written - offset) :])
+            self._written = offset + len(text)
+        else:  # a model may begin before the last message is in the log, and branches speak at the same time
+            self._begun[message_id] = self._begun.get(message_id, "")[:offset] + text
 
     def _message(self, data: Fields) -> None:
         if data["message_type"] != "assistant":
@@ -82,6 +88,7 @@ class Transcript:
             self._say(each)
 
     def _say(self, data: Fields) -> None:
+        self._begun.pop(str(data["record_id"]), None)
         text = _text(data["content"])
         if data["metadata"].get("in_conversation") is False:
             if text:

@@ -27,6 +27,7 @@ from langgraph.types import Interrupt
 
 from modular_agent.engine.binding import BINDING, Binding
 from modular_agent.engine.channels import LogRef, Segment
+from modular_agent.engine.checkpoint_ids import come_after
 from modular_agent.engine.errors import CheckpointThreadUnknown, StateTooLarge
 from modular_agent.engine.questions import question_of, question_record
 from modular_agent.engine.store import (
@@ -193,7 +194,17 @@ class Saver(BaseCheckpointSaver[int]):
         if session is None:
             return None
         found = await self._store.checkpoint(session, ns, wanted)
-        return None if found is None else await self._tuple(session, configurable["thread_id"], found)
+        if found is None:
+            return None
+        await self._lead(session, found, is_newest=wanted is None and not ns)
+        return await self._tuple(session, configurable["thread_id"], found)
+
+    async def _lead(self, session: SessionRef, found: StoredCheckpoint, *, is_newest: bool) -> None:
+        """Has new checkpoints of the session sort after all it has, whatever the clock does."""
+        if self._cache.holds(session.n):
+            return  # this process has made the last one
+        newest = found if is_newest else await self._store.checkpoint(session, "", None)
+        come_after((newest or found).row.checkpoint_id)
 
     async def alist(
         self,

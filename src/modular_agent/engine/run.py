@@ -50,7 +50,7 @@ class Ticket:
 
     `input` is what the graph starts with; None goes on from the newest checkpoint. `fresh` says that the session has no
     state yet, `newest` which checkpoint is its whole state, if one is. `answers` are those of the run's questions by
-    graph id, `asked` the ids of all that were asked so far, `update` an edit of the state. `terms` are what the run is
+    graph id, `asked` the ids of all that still stand, `update` an edit of the state. `terms` are what the run is
     charged to, and within which limits. `started_at` in µs, `active_us` of executions before.
     """
 

@@ -41,7 +41,10 @@ class Admission(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """What the end of an execution was reported as; `status` None means that this process gave the run up."""
+    """What the end of an execution was reported as; `status` None means that this process gave the run up.
+
+    `stopped_by` is who had asked for a stop that could not be logged any more.
+    """
 
     key: RunKey
     status: RunStatus | None
@@ -49,6 +52,7 @@ class Ended:
     result: dict[str, Any] | None = None
     live: list[str] = field(default_factory=list[str])
     inbox_waits: bool = True  # whether a message or an input may wait for the session
+    stopped_by: str | None = None
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class _Execution:
     stopping: "asyncio.Task[None] | None" = None
     task: "asyncio.Task[None] | None" = None
     started: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped_by: str | None = None
     is_ending: bool = False  # its end is being written: nobody changes it any more
 
 
@@ -160,7 +165,7 @@ class Supervisor:
 
     async def _execute(self, execution: _Execution) -> None:
         run = execution.run
-        ended = Ended(key=run.ticket.key, status=None)
+        ended: Ended | None = None
         try:
             if execution.admission is Admission.QUEUE:
                 await self._change(run, RunChange(status=RunStatus.RUNNING), reason=None)
@@ -169,6 +174,7 @@ class Supervisor:
             ended = await self._report(execution, outcome)
         except Exception:  # noqa: BLE001 - whatever it was, those who wait must hear of it
             _log.exception("run_lost", run_id=run.ticket.key.run_id, session_id=run.ticket.key.session.session_id)
+            self._services.saver.forget(run.ticket.key.session)  # what it wrote last may not be in the database
         finally:
             execution.started.set()
             run.context.budget.close()
@@ -176,12 +182,28 @@ class Supervisor:
             self._executions.pop(run.ticket.key.run_id, None)
             self._closing[run.ticket.key.run_id] = execution.ended
             self._start_waiting()
-        try:
-            for listener in self._listeners:
+        await self._tell(execution, ended or _given_up(execution))
+
+    async def tell(self, ended: Ended) -> None:
+        """Says to all listeners how a run ended, also one that did not execute (it was paused, and then stopped).
+
+        One that fails keeps no other from hearing it.
+        """
+        for listener in self._listeners:
+            try:
                 await listener(ended)
+            except Exception:  # noqa: BLE001 - a full disk, say: what it left undone is done when there is room
+                key = ended.key
+                _log.exception("end_listener_failed", run_id=key.run_id, session_id=key.session.session_id)
+
+    async def _tell(self, execution: _Execution, ended: Ended) -> None:
+        """Says to everybody how it ended, last of all to those who wait for it."""
+        run_id = ended.key.run_id
+        try:
+            await self.tell(ended)
         finally:
-            if self._closing.get(run.ticket.key.run_id) is execution.ended:
-                del self._closing[run.ticket.key.run_id]
+            if self._closing.get(run_id) is execution.ended:
+                del self._closing[run_id]
             if not execution.ended.done():
                 execution.ended.set_result(ended)
 
@@ -193,7 +215,7 @@ class Supervisor:
         execution.is_ending = True
         if outcome.status is None:
             _log.warning("run_given_up", run_id=run.ticket.key.run_id, reason=outcome.reason)
-            return Ended(key=run.ticket.key, status=None)
+            return _given_up(execution)
         status = RunStatus.STOPPED if run.stop_requested else outcome.status
         error = dict(outcome.error.fields) if outcome.error is not None and status is RunStatus.FAILED else None
         result = await run.result() if status is RunStatus.COMPLETED else None
@@ -233,6 +255,11 @@ class Supervisor:
     def is_here(self, run_id: str) -> bool:
         """Whether this process executes the run, or holds it in its queue."""
         return run_id in self._executions
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process is about to end: nothing is taken up any more."""
+        return self._draining
 
     @property
     def running(self) -> int:
@@ -280,8 +307,12 @@ class Supervisor:
             await self._withdraw(execution, control, RunStatus.PAUSED)
             return
         await execution.started.wait()
-        if await self._announced(run, RunStatus.PAUSING, control):
-            run.drain("pause")
+        try:
+            if await self._announced(run, RunStatus.PAUSING, control):
+                run.drain("pause")
+        except AgentError:  # it is not in the log: whoever asks again, asks for the first time
+            run.pause_requested = False
+            raise
 
     async def pause(self, run_id: str, control: Record) -> Ended:
         """Has the run hold after the step in progress; answers what became of it."""
@@ -290,10 +321,14 @@ class Supervisor:
         return await asyncio.shield(execution.ended)
 
     async def ask_to_stop(self, run_id: str, control: Record) -> None:
-        """Cancels the step in progress; returns when that is in the log. A run at its end ends as it would have."""
+        """Cancels the step in progress; returns when that is in the log. A run at its end ends as it would have.
+
+        Raises what kept it out of the log (`StorageFull`); the run is stopped all the same, and says so later.
+        """
         execution = self._here(run_id)
         if not execution.run.stop_requested and not execution.is_ending:
             execution.run.stop_requested = True
+            execution.stopped_by = str(control.fields["by"])
             if execution in self._waiting:
                 self._waiting.remove(execution)
                 await self._withdraw(execution, control, RunStatus.STOPPED)
@@ -301,7 +336,7 @@ class Supervisor:
                 execution.stopping = asyncio.create_task(self._say_stopping(execution, control))
                 execution.run.cancel()
         if execution.stopping is not None:
-            await asyncio.wait({execution.stopping})
+            await asyncio.shield(execution.stopping)
 
     async def stop(self, run_id: str, control: Record) -> Ended:
         """Cancels the step in progress; answers `stopped` only when nothing of the run executes any more.
@@ -333,13 +368,16 @@ class Supervisor:
 
     async def _withdraw(self, execution: _Execution, control: Record, status: RunStatus) -> None:
         """Ends a run that never started: stopped, or paused until somebody resumes it."""
-        run = execution.run
+        run, key = execution.run, execution.run.ticket.key
+        ended: Ended | None = None
         try:
-            await self._services.store.commit(run.ticket.key, Facts(records=[control]))
-            await self._change(run, RunChange(status=status, raise_epoch=True), reason=control.fields["action"])
+            await self._services.store.commit(key, Facts(records=[control]))
+            waits = await self._change(run, RunChange(status=status, raise_epoch=True), reason=control.fields["action"])
+            ended = Ended(key=key, status=status, inbox_waits=waits)
         finally:
-            self._executions.pop(run.ticket.key.run_id, None)
-            execution.ended.set_result(Ended(key=run.ticket.key, status=status))
+            self._executions.pop(key.run_id, None)
+            self._closing[key.run_id] = execution.ended
+            await self._tell(execution, ended or _given_up(execution))
 
     def _here(self, run_id: str) -> _Execution:
         execution = self._executions.get(run_id)
@@ -365,3 +403,7 @@ class Supervisor:
                 execution.run.cancel()
         if late:
             await asyncio.wait(late, timeout=self._stop_grace)
+
+
+def _given_up(execution: _Execution) -> Ended:
+    return Ended(key=execution.run.ticket.key, status=None, stopped_by=execution.stopped_by)

@@ -12,6 +12,7 @@ from modular_agent.engine.channels import LogRef
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.errors import StateInvalid
 from modular_agent.engine.nodes.conversation import normalised, open_tool_calls, public, text_of
+from modular_agent.engine.nodes.pairing import NO_RESULT
 from modular_agent.engine.nodes.workflow import Graph
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.model import WorkflowSpec
@@ -140,7 +141,7 @@ def _interrupted(tool_call_id: str, name: str) -> dict[str, Any]:
     """What a model is told of a call that a stop or failure ended."""
     return {
         "role": "tool",
-        "content": "The run was interrupted before this call had a result.",
+        "content": NO_RESULT,
         "tool_call_id": tool_call_id,
         "name": name,
         "id": new_id("rec"),

@@ -15,6 +15,7 @@ CursorValue: TypeAlias = "str | int | float | None"
 
 DEFAULT_PAGE_SIZE: Final = 20
 MAX_CURSOR_LENGTH: Final = 1024
+INTEGERS: Final = 2**63  # what a database holds is less, and not less than its negative
 
 
 class InvalidCursor(ValueError):
@@ -118,5 +119,7 @@ def decode_cursor(
 def _fits(value: CursorValue, kind: str) -> bool:
     if value is None:
         return kind.endswith("?")
+    if isinstance(value, int) and not -INTEGERS <= value < INTEGERS:
+        return False
     wanted = kind.rstrip("?")
     return type(value).__name__ == wanted or (wanted == "float" and type(value) is int)

@@ -38,7 +38,7 @@ __all__ = [
 MessageId: TypeAlias = str | int | None
 
 WILDCARD: Final = "*"
-ACTIONS: Final = frozenset({"start", "pause", "resume", "step", "stop", "retry", "inject", "answer"})
+ACTIONS: Final = frozenset({"start", "pause", "resume", "step", "stop", "retry", "inject", "edit", "answer"})
 QUERIES: Final = frozenset({"status", "state", "history", "runs", "checkpoints"})
 SUBSCRIBABLE: Final = RECORD_EVENTS | {DELTA, METRICS}
 SESSION_TYPES: Final = SUBSCRIBABLE - {METRICS}

@@ -1,11 +1,12 @@
 """One process owns a data path: a lock of the operating system, which ends with the process however it ends."""
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
 from typing import Final
 
-from modular_agent.storage.errors import DataPathInUse
+from modular_agent.storage.errors import DataPathInUse, DataPathUnusable
 
 __all__ = ["DataLock"]
 
@@ -20,10 +21,18 @@ class DataLock:
         self._descriptors: list[int] = []
 
     def acquire(self) -> None:
-        """Raises `DataPathInUse` with the owner's process id when another process, or another object, holds one."""
+        """Raises `DataPathInUse` with the owner's process id when another process, or another object, holds one.
+
+        Raises `DataPathUnusable` where no lock file can be.
+        """
         for path in self._paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                self.release()
+                reason = error.strerror or type(error).__name__
+                raise DataPathUnusable(path=str(path.parent), reason=reason) from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -31,9 +40,10 @@ class DataLock:
                 os.close(descriptor)
                 self.release()
                 raise DataPathInUse(pid=owner or "?") from None
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             self._descriptors.append(descriptor)
+            with contextlib.suppress(OSError):  # a full disk: the lock holds, its owner has no name
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         while self._descriptors:

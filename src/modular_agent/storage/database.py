@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
+import errno
 import sqlite3
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from modular_agent.kit.clock import Clock, SystemClock
 from modular_agent.storage.cache import MemoryCache
 from modular_agent.storage.data_lock import DataLock
-from modular_agent.storage.errors import storage_error
+from modular_agent.storage.errors import DiskFailed, storage_error
 from modular_agent.storage.location import Location
 from modular_agent.storage.log_files import LogFiles
 from modular_agent.storage.migrations import refuse_foreign, upgrade
@@ -23,6 +25,7 @@ from modular_agent.storage.repositories.sessions import SessionRepository
 from modular_agent.storage.search_index import SearchIndex
 from modular_agent.storage.session_log import LogListeners, SessionLog
 from modular_agent.storage.session_removal import SessionRemoval
+from modular_agent.storage.trouble import Trouble
 from modular_agent.storage.writer import QUEUE_LIMIT, Writer
 
 __all__ = ["Database"]
@@ -36,12 +39,13 @@ _WATERMARK: Final = "INSERT INTO mirror VALUES (1, ?) ON CONFLICT (only) DO UPDA
 class Database:
     """An open database; an async context manager (`async with Database.open(data_path) as database`).
 
-    `cache`, `writer`, `readers`, `records`, `log`, `mirror`, `files`, `search` and `removal` are there while it is
-    open. Entering ends deletions of sessions that a crash has interrupted.
+    `cache`, `writer`, `trouble`, `readers`, `records`, `log`, `mirror`, `files`, `search` and `removal` are there while
+    it is open. Entering ends deletions of sessions that a crash has interrupted.
     """
 
     cache: MemoryCache
     writer: Writer
+    trouble: Trouble
     readers: Readers
     records: Records
     log: SessionLog
@@ -98,7 +102,12 @@ class Database:
 
     async def __aenter__(self) -> "Database":
         async with AsyncExitStack() as stack:
-            await self._start(stack)
+            try:
+                await self._start(stack)
+            except sqlite3.Error as error:
+                raise storage_error(error) from error
+            except OSError as error:
+                raise DiskFailed(reason=errno.errorcode.get(error.errno or 0, type(error).__name__)) from error
             self._stack = stack.pop_all()
         return self
 
@@ -108,9 +117,11 @@ class Database:
     async def probe(self, *, limit: float) -> None:
         """Returns when a reader and the writer have answered; raises `TimeoutError` after `limit` seconds.
 
-        Raises `StorageBusy`, `StorageClosed`, `StorageFailed` too.
+        Raises `StorageBusy`, `StorageClosed`, `StorageFull`, `DiskFailed` too: also for a disk on which the next
+        write would fail.
         """
         async with asyncio.timeout(limit):
+            self.trouble.check()
             await self.readers.query("SELECT 1 FROM sessions LIMIT 1")
             await self.writer.exclusive(_take_lock, changes=False)
 
@@ -126,10 +137,13 @@ class Database:
             prepare=lambda connection: upgrade(connection, name=location.database.name),
             on_commit=listeners.tell,
             after_commit=self.mirror.wake,
+            on_fault=lambda fault: self.trouble.note(fault),  # noqa: PLW0108 - it is made after the writer
             cache=self.cache,
             queue_limit=self._queue_limit,
         )
+        self.trouble = Trouble(location.database, exclusive=partial(self.writer.exclusive, changes=False))
         await stack.enter_async_context(self.writer)
+        await stack.enter_async_context(self.trouble)
         self.readers = await stack.enter_async_context(Readers(location.database, threads=self._reader_threads))
         await stack.enter_async_context(self.cache)
         await stack.enter_async_context(self.mirror)
@@ -137,7 +151,7 @@ class Database:
             SearchIndex(location.database, location.index, busy=lambda: self.writer.waiting)
         )
         stack.push_async_callback(self.writer.drain)  # first of all, so that the mirror gets the last records
-        self.records = Records(self.readers)
+        self.records = Records(self.readers, cache=self.cache)
         self.log = SessionLog(writer=self.writer, records=self.records, listeners=listeners)
         self.log.listen(self.search.committed)
         self.files = LogFiles(location, readers=self.readers, writer=self.writer, mirror=self.mirror, clock=self._clock)

@@ -9,9 +9,10 @@ AgentError
 ├── RequestRepeated / IdempotencyKeyReused
 ├── InterruptClosed / InterruptUnknown
 ├── MessageUnknown / BookmarkUnknown
-├── StorageBusy / StorageFull / StorageFailed / StorageClosed
+├── StorageBusy / StorageFull / DiskFailed / StorageFailed / StorageClosed
 ├── DatabaseUnsupported / DatabaseForeign / DatabaseTooNew
-└── DataPathInUse          another process owns the data path
+├── DataPathInUse          another process owns the data path
+└── DataPathUnusable       nothing can be written there
 """
 
 import sqlite3
@@ -23,9 +24,11 @@ __all__ = [
     "BookmarkUnknown",
     "ConstraintViolated",
     "DataPathInUse",
+    "DataPathUnusable",
     "DatabaseForeign",
     "DatabaseTooNew",
     "DatabaseUnsupported",
+    "DiskFailed",
     "IdempotencyKeyReused",
     "InterruptClosed",
     "InterruptUnknown",
@@ -243,6 +246,22 @@ class StorageFailed(AgentError):
         self.reason = reason
 
 
+class DiskFailed(AgentError):
+    """The disk of the database does not read or write; nothing of the transaction was kept. It may be over again.
+
+    `reason` is SQLite's or the operating system's name.
+    """
+
+    code = "disk_failed"
+    kind = Kind.UNAVAILABLE
+    english = "The disk that holds the database does not read or write ({reason}). What was acknowledged is kept."
+    chinese = "数据库所在的磁盘无法读写（{reason}）。已确认的数据不会丢失。"
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(retry_after=5.0, reason=reason)
+        self.reason = reason
+
+
 class StorageClosed(AgentError):
     """The database is being closed and takes nothing more."""
 
@@ -302,6 +321,19 @@ class DataPathInUse(AgentError):
         self.pid = pid
 
 
+class DataPathUnusable(AgentError):
+    """The data path cannot be made, or nothing can be written there."""
+
+    code = "data_path_unusable"
+    kind = Kind.INVALID
+    english = "Nothing can be written below the data path {path} ({reason}): set DATA_PATH to a folder that can be."
+    chinese = "无法写入数据目录 {path}（{reason}）：请将 DATA_PATH 设为可写的文件夹。"
+
+    def __init__(self, *, path: str, reason: str) -> None:
+        super().__init__(path=path, reason=reason)
+
+
+_DISK_CODES: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 PRIMARY_CODE: Final = 0xFF  # extended result codes keep the primary one in their low byte
 
 
@@ -313,6 +345,8 @@ def storage_error(error: sqlite3.Error) -> AgentError:
         return StorageFull()
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StorageBusy()
+    if primary in _DISK_CODES:
+        return DiskFailed(reason=name)
     if primary == sqlite3.SQLITE_CONSTRAINT:
         return ConstraintViolated(constraint=name)
     return StorageFailed(reason=name)

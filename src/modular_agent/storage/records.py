@@ -12,6 +12,8 @@ from typing import Any, Final
 import orjson
 
 from modular_agent.events import CommittedRecord, SessionRef
+from modular_agent.storage.cache import Cache
+from modular_agent.storage.models import MESSAGE_TYPE_SQL
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.sql import marks
 
@@ -59,9 +61,14 @@ class RecordFilter:
             values.extend(str(kind) for kind in self.types)
         if self.message_types:
             terms.append("record_type = 'message'")
-            terms.append(f"json_extract(CAST(line AS TEXT), '$.message_type') IN ({marks(len(self.message_types))})")
+            terms.append(f"{MESSAGE_TYPE_SQL} IN ({marks(len(self.message_types))})")
             values.extend(self.message_types)
         return " AND ".join(terms), values
+
+    @property
+    def source(self) -> str:
+        """What to select from; the index that has the types of messages is not chosen by itself."""
+        return "records INDEXED BY ix_records_messages" if self.message_types else "records"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +80,14 @@ class RecordPage:
 
 
 class Records:
-    """The log as the readers see it. `limit` is always the largest number of records to return."""
+    """The log as the readers see it. `limit` is always the largest number of records to return.
 
-    def __init__(self, readers: Readers) -> None:
+    How many records there are comes through the `cache` if there is one.
+    """
+
+    def __init__(self, readers: Readers, *, cache: Cache | None = None) -> None:
         self._readers = readers
+        self._cache = cache
 
     async def after(self, session: SessionRef, *, seq: int, limit: int) -> list[CommittedRecord]:
         """The records after `seq`, in order."""
@@ -92,21 +103,33 @@ class Records:
             lambda connection: _fetch(connection, session, which, limit=limit, newest=True)[::-1]
         )
 
+    async def part(
+        self, session: SessionRef, chosen: RecordFilter, *, limit: int, offset: int = 0, newest_first: bool = False
+    ) -> list[CommittedRecord]:
+        """The records from number `offset` on."""
+        return await self._readers.run(
+            lambda connection: _fetch(connection, session, chosen, limit=limit, offset=offset, newest=newest_first)
+        )
+
     async def page(
         self, session: SessionRef, chosen: RecordFilter, *, limit: int, offset: int = 0, newest_first: bool = False
     ) -> RecordPage:
-        """The records from number `offset` on, with the number of all that the filter lets through."""
-
-        def read(connection: sqlite3.Connection) -> RecordPage:
-            found = _fetch(connection, session, chosen, limit=limit, offset=offset, newest=newest_first)
-            return RecordPage(found, _count(connection, session, chosen))
-
-        return await self._readers.run(read)
+        """The same, with the number of all that the filter lets through."""
+        found = await self.part(session, chosen, limit=limit, offset=offset, newest_first=newest_first)
+        ended = len(found) < limit and (found or not offset)
+        return RecordPage(found, offset + len(found) if ended else await self.count(session, chosen))
 
     async def count(self, session: SessionRef, chosen: RecordFilter | None = None) -> int:
         """How many records the filter lets through."""
         which = chosen or RecordFilter()
-        return await self._readers.run(lambda connection: _count(connection, session, which))
+        condition, values = which.condition(session.n)
+
+        async def load() -> int:
+            return (await self._readers.query(f"SELECT count(*) FROM {which.source} WHERE {condition}", values))[0][0]
+
+        if self._cache is None:
+            return await load()
+        return await self._cache.read(("records", condition, *values), load, tags=(session.n,))
 
     async def get(self, session: SessionRef, record_id: str) -> CommittedRecord | None:
         """One record by its id."""
@@ -133,7 +156,7 @@ def _fetch(
     order = "DESC" if newest else "ASC"
     heads, lines = connection.execute(
         "SELECT json_group_array(json_array(seq, ts, record_type, record_id, run_id, node, length)),"
-        f" CAST(group_concat(line, '') AS BLOB) FROM (SELECT {_FIELDS} FROM records"
+        f" CAST(group_concat(line, '') AS BLOB) FROM (SELECT {_FIELDS} FROM {chosen.source}"
         f" WHERE {condition} ORDER BY seq {order} LIMIT ? OFFSET ?)",
         (*values, limit, offset),
     ).fetchone()
@@ -144,8 +167,3 @@ def _fetch(
         found.append(CommittedRecord(session, seq, ts, kind, record_id, run_id, node, lines[start:end]))
         start = end
     return found
-
-
-def _count(connection: sqlite3.Connection, session: SessionRef, chosen: RecordFilter) -> int:
-    condition, values = chosen.condition(session.n)
-    return connection.execute(f"SELECT count(*) FROM records WHERE {condition}", values).fetchone()[0]

@@ -6,7 +6,7 @@ product of dimensions.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from operator import add
 from typing import Any, Final
 
@@ -23,7 +23,18 @@ from modular_agent.storage.models import (
     usage_session,
 )
 
-__all__ = ["DAY", "FACT_TIMES", "HOUR", "HOURS_OF_DAY", "OF_WEEK", "WEEK", "Rollups", "bucket", "bucket_value"]
+__all__ = [
+    "DAY",
+    "FACT_TIMES",
+    "HOUR",
+    "HOURS_OF_DAY",
+    "OF_WEEK",
+    "WEEK",
+    "Rollups",
+    "bucket",
+    "bucket_value",
+    "buckets",
+]
 
 HOUR: Final = 3_600_000_000  # µs
 HOURS_OF_DAY: Final = 24
@@ -44,6 +55,11 @@ FACT_SESSION: Final = 1
 def bucket(us: int) -> int:
     """The bucket of a duration: the `b` with `1.02 ** (b - 1) < us <= 1.02 ** b`; below 1 µs it is bucket 0."""
     return math.ceil(math.log(us) * _SCALE) if us > 1 else 0
+
+
+def buckets(durations: Iterable[int]) -> Iterator[int]:
+    """The bucket of each duration, all of at least 1 µs: without a call of Python for each."""
+    return map(math.ceil, map(_SCALE.__mul__, map(math.log, durations)))
 
 
 def bucket_value(number: int) -> float:

@@ -31,6 +31,7 @@ from modular_agent.storage.models import (
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, release_key
 from modular_agent.storage.repositories.sessions import SessionRepository, mark_deleted
 from modular_agent.storage.rollup_changes import count_session, forget_facts, forget_runs
+from modular_agent.storage.session_grams import regrammed
 from modular_agent.storage.sql import InsertTexts
 from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 from modular_agent.storage.writer import Writer
@@ -131,6 +132,7 @@ def _delete_session(n: int) -> Callable[[sqlite3.Connection], None]:
         if row is not None:
             count_session(connection, n, created_at=row[0], sign=-1)
             connection.execute("DELETE FROM spending WHERE scope = 'session' AND subject = ?", (row[1],))
-            connection.execute("DELETE FROM sessions WHERE n = ?", (n,))
+            with regrammed(connection, n):
+                connection.execute("DELETE FROM sessions WHERE n = ?", (n,))
 
     return step

@@ -112,6 +112,7 @@ class GroupTransaction:
         self._numbered = UNNUMBERED  # the new session of the unit in progress
         self.bytes_since_checkpoint = 0
         self.groups_since_checkpoint = 0
+        self.fault: AgentError | None = None  # of the database: what refused the whole of the last group
 
     def commit(self, group: Sequence[PreparedUnit]) -> list[Outcome]:
         """Commits the group and says what became of each unit; never raises for what SQLite refuses."""
@@ -125,7 +126,10 @@ class GroupTransaction:
                 outcomes = self._attempt(group, isolated=True)
         except Exception as error:  # noqa: BLE001 - every caller in the group is told, and the writer lives on
             self._abandon(group)
-            return [_as_answer(error)] * len(group)
+            answer = _as_answer(error)
+            self.fault = answer if isinstance(answer, AgentError) else None
+            return [answer] * len(group)
+        self.fault = None
         self._cursors.drop(itertools.chain.from_iterable(entry.unit.forgets for entry in group))
         self._cursors.shrink()
         self.groups_since_checkpoint += 1

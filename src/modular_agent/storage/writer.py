@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
+from modular_agent.errors import AgentError
 from modular_agent.events import CommittedRecord
 from modular_agent.kit.clock import Clock
 from modular_agent.kit.timings import note
@@ -51,7 +52,7 @@ class Writer:
 
     `prepare` gets the new connection first (migrations); `on_commit` is called on the event loop with the records of
     each committed group, in log order; `after_commit` likewise without arguments (it wakes the mirror). `cache` forgets
-    what has changed before either.
+    what has changed before either. `on_fault` hears after each group what refused all of it, or None.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Writer:
         prepare: Callable[[sqlite3.Connection], None],
         on_commit: CommitListener,
         after_commit: Callable[[], None],
+        on_fault: Callable[[AgentError | None], None] | None = None,
         cache: Cache | None = None,
         queue_limit: int = QUEUE_LIMIT,
     ) -> None:
@@ -70,6 +72,7 @@ class Writer:
         self._prepare = prepare
         self._on_commit = on_commit
         self._after_commit = after_commit
+        self._on_fault = on_fault
         self._cache = cache
         self._limit = queue_limit
         self._queue: deque[_Waiting] = deque()
@@ -109,8 +112,8 @@ class Writer:
         """Puts the unit behind all that were submitted before, at once; the future is resolved when it is durable.
 
         Raises `StorageClosed`, or `StorageBusy` when too many units wait. The future raises `StaleEpoch`,
-        `ConstraintViolated`, `SessionUnknown`, `StorageFull`, `StorageFailed`, or what `first` or `then` raised.
-        Cancelling the future does not take the unit back.
+        `ConstraintViolated`, `SessionUnknown`, `StorageFull`, `DiskFailed`, `StorageFailed`, or what `first` or `then`
+        raised. Cancelling the future does not take the unit back.
         """
         if self._closed:
             raise StorageClosed
@@ -211,6 +214,9 @@ class Writer:
         self.groups += 1
         self.units += len(group)
         outcomes = job.result()
+        assert self._transaction is not None
+        if self._on_fault is not None:
+            self._on_fault(self._transaction.fault)
         self._forget(group)
         self._maintain()
         self._start_group()  # the thread works on while this one tells what happened

@@ -168,6 +168,10 @@ async def test_a_report_can_be_kept_as_it_stood(server: LiveServer) -> None:
     path = f"/analytics/reports/{kept['report_id']}"
     listed = await server.get("/analytics/reports")
     assert (listed["reports"], listed["total"], listed["has_next"]) == ([kept], 1, False)
+    newer = await server.post("/analytics/reports", {"title": "Newer"}, status=201)
+    first = await server.get("/analytics/reports", page_size=1)
+    second = await server.get("/analytics/reports", page_size=1, cursor=first["cursor"])
+    assert (first["reports"], second["reports"], second["cursor"]) == ([newer], [kept], None)
     figures = await server.get(path, format="json")
     assert figures["runs"]["completed"] == 1
     assert session in figures["cost"]["cost_by_session"]

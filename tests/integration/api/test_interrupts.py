@@ -131,13 +131,15 @@ async def test_the_list_has_pages_and_filters(server: LiveServer) -> None:
     pages = [await server.get("/interrupts", page=n, page_size=4) for n in (1, 2, 3)]
     assert [[each["session_id"] for each in page["interrupts"]] for page in pages] == [ids[:4], [ids[4], limited], []]
     assert [page["has_next"] for page in pages] == [True, False, False]
+    behind = await server.get("/interrupts", page_size=4, cursor=pages[0]["cursor"])
+    assert (behind["interrupts"], behind["total"], behind["cursor"]) == (pages[1]["interrupts"], 6, None)
     assert (await server.get("/interrupts", kind="budget"))["total"] == 1
     assert (await server.get("/interrupts", kind=["budget", "wait"]))["total"] == 2
     assert (await server.get("/interrupts", workflow_id="ask"))["total"] == 5
     assert (await server.get("/interrupts", workflow_id="none"))["total"] == 0
     [one] = (await server.get("/interrupts", session_id=ids[2]))["interrupts"]
     assert one["session_id"] == ids[2]
-    for wrong in ("kind=unknown", "page=0", "page_size=101"):
+    for wrong in ("kind=unknown", "page=0", "page_size=101", "cursor=x"):
         assert (await server.client.get(f"/interrupts?{wrong}")).status_code == 422
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from integration.api.control_workflows import messages, users, write_steps
 from servers.live_server import LiveServer, calls
+from servers.model_server import ModelServer
 
 ASK = """
 models: {main: {provider: scripted, script: scripts/ask.yaml}}
@@ -17,6 +18,11 @@ nodes:
   review: {type: human, question: "Send {{ note }}?", form: {approve: {type: boolean}}}
   answer: {type: llm, model: main}
 edges: [{from: START, to: review}, {from: review, to: answer}, {from: answer, to: END}]
+"""
+NETWORK = """
+models: {main: {provider: openai, model: m, base_url: "%s"}}
+nodes: {answer: {type: llm, model: main}}
+edges: [{from: START, to: answer}, {from: answer, to: END}]
 """
 LOOK = """
 models: {main: {provider: scripted, script: scripts/look.yaml}}
@@ -42,9 +48,17 @@ async def look() -> str:
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[LiveServer]:
+async def model() -> AsyncIterator[ModelServer]:
+    async with ModelServer() as model:
+        yield model
+
+
+@pytest.fixture
+async def server(tmp_path: Path, model: ModelServer) -> AsyncIterator[LiveServer]:
     server = LiveServer(tmp_path)
+    server.workflow(NETWORK % model.openai_url, name="network")
     write_steps(server)
+    write_steps(server, name="slow-steps", delay="500ms")
     server.workflow(ASK, name="ask", otherwise={"reply": "sent"})
     server.configure({"tools/look.py": TOOL})
     server.workflow(
@@ -74,7 +88,7 @@ async def refused(server: LiveServer, method: str, path: str, body: Any) -> tupl
 
 
 async def test_a_message_is_put_before_the_next_model_call(server: LiveServer) -> None:
-    session_id, run_id = await begun(server)
+    session_id, run_id = await begun(server, "slow-steps")
     waiting = await server.post(f"/sessions/{session_id}/messages", {"message": "metric, please"}, status=202)
     assert (waiting["status"], waiting["run_id"]) == ("waiting", run_id)
     await server.status(session_id, "completed")
@@ -169,6 +183,24 @@ async def test_messages_of_a_stopped_run_are_there_when_it_is_retried(server: Li
     assert await users(server, session_id) == ["go", "kept"]
 
 
+async def test_messages_of_a_stopped_run_are_there_in_the_next_run(server: LiveServer) -> None:
+    session_id, _ = await paused(server)
+    await server.post(f"/sessions/{session_id}/messages", {"message": "kept"})
+    await server.post(f"/sessions/{session_id}/stop?wait=true")
+    for _ in range(2):  # once, not again
+        assert (await server.run(session_id, "next"))["status"] == "completed"
+    assert await users(server, session_id) == ["go", "kept", "next", "next"]
+    logged = [r["content"] for r in await server.records(session_id, "message") if r["message_type"] == "user"]
+    assert logged == ["go", "kept", "next", "next"]
+
+
+async def test_messages_of_a_run_that_is_rolled_back_are_dropped_with_it(server: LiveServer) -> None:
+    session_id, _ = await paused(server)
+    await server.post(f"/sessions/{session_id}/messages", {"message": "gone"})
+    assert (await server.run(session_id, "next", multitask="rollback"))["status"] == "completed"
+    assert await users(server, session_id) == ["next"]
+
+
 async def test_a_message_survives_a_restart(server: LiveServer, tmp_path: Path) -> None:
     session_id, _ = await paused(server)
     await server.post(f"/sessions/{session_id}/messages", {"message": "durable"})
@@ -258,6 +290,31 @@ async def test_the_state_can_be_changed_while_a_question_is_open(server: LiveSer
     assert run["status"] == "completed", run["error"]
     state = await server.get(f"/sessions/{session_id}/state")
     assert (state["note"], state["approve"]) == ("that", True)
+
+
+async def test_what_tears_calls_and_results_apart_is_mended_for_the_model(
+    server: LiveServer, model: ModelServer
+) -> None:
+    session_id = await server.session("workflows/network.yaml")
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    torn = [
+        {"role": "tool", "content": "whose?", "tool_call_id": "c0"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "user", "content": "go"},
+    ]
+    assert (await server.run(session_id, input={"messages": torn}))["status"] == "completed"
+    sent = model.requests[-1].body["messages"]
+    assert [(m["role"], m.get("tool_call_id")) for m in sent] == [
+        ("assistant", None), ("tool", "c1"), ("user", None),
+    ]  # fmt: skip
+    [asked] = await server.records(session_id, "llm_request")
+    assert asked["messages"]["mended"] is True
+    path = f"/sessions/{session_id}/runs"
+    for wrong in ({**call, "id": ""}, {"id": "c"}, 7, {**call, "function": {"name": "x", "arguments": {}}}):
+        body = {"input": {"messages": [{"role": "assistant", "tool_calls": [wrong]}]}}
+        assert await refused(server, "POST", path, body) == (400, "state_invalid"), wrong
+    body = {"input": {"messages": [{"role": "tool", "content": "x"}]}}
+    assert await refused(server, "POST", path, body) == (400, "state_invalid")
 
 
 async def test_two_people_who_change_different_keys_at_once_keep_both(server: LiveServer) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -139,6 +140,17 @@ async def test_a_body_too_large_by_its_own_word_is_not_read(serving: Any, routes
         assert b"application/problem+json" in head
         assert b"connection: close" in head.lower()
         writer.close()
+
+
+async def test_a_client_that_sends_all_before_it_reads_gets_the_refusal(serving: Any, routes: Routes) -> None:
+    def send_all(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6000000\r\n\r\n")
+            client.sendall(b"x" * 6_000_000)
+            return client.recv(1000)
+
+    async with serving(routes, EdgeOptions(max_body_bytes=1_000_000)) as port:
+        assert (await asyncio.to_thread(send_all, port)).startswith(b"HTTP/1.1 413")
 
 
 async def websocket_status(http: aiohttp.ClientSession, port: int, **headers: str) -> int:

@@ -163,6 +163,29 @@ async def test_what_waits_runs_after_a_stop_and_after_an_answer(server: LiveServ
     assert (await server.get(f"/sessions/{session_id}/interrupts"))["interrupts"][0]["run_id"] == run["run_id"]
 
 
+async def test_what_waits_runs_after_the_stop_of_a_paused_run(server: LiveServer) -> None:
+    session_id, first = await begun(server)
+    await server.post(f"/sessions/{session_id}/pause?wait=true")
+    status, waiting = await send(server, session_id, "second", "enqueue")
+    assert status == 202
+    await server.post(f"/sessions/{session_id}/stop?wait=true")
+    assert await all_ended(server, session_id, 2) == [(first, "stopped"), (waiting["run_id"], "completed")]
+
+
+async def test_what_waits_runs_after_the_stop_of_a_run_that_had_no_place_yet(server: LiveServer) -> None:
+    slow = write_steps(server, delay="2s", name="slow")
+    busy = [await server.session(slow) for _ in range(2)]
+    for other in busy:
+        await server.run(other, "first", mode="background")
+    session_id, first = await begun(server)
+    assert await runs(server, session_id) == [(first, "queued")]
+    _, waiting = await send(server, session_id, "second", "enqueue")
+    await server.post(f"/sessions/{session_id}/stop?wait=true")
+    for other in busy:
+        await server.post(f"/sessions/{other}/stop?wait=true")
+    assert await all_ended(server, session_id, 2) == [(first, "stopped"), (waiting["run_id"], "completed")]
+
+
 async def test_a_full_queue_refuses(server: LiveServer) -> None:
     session_id = await server.session("workflows/ask.yaml")
     await server.run(session_id, "go")
@@ -246,6 +269,22 @@ async def test_a_first_run_that_is_rolled_back_leaves_nothing(server: LiveServer
     assert run["status"] == "completed"
     assert await users(server, session_id) == ["instead"]
     assert (await server.get(f"/sessions/{session_id}/state"))["note"] == "initial"
+
+
+async def test_a_rollback_keeps_what_the_run_had_carried_over_from_a_stopped_one(server: LiveServer) -> None:
+    slow = write_steps(server, delay="2s", name="slow")
+    *busy, session_id = [await server.session(slow) for _ in range(3)]
+    for each in (*busy, session_id):
+        await server.run(each, "stopped at once", mode="background")
+    for each in (session_id, *busy):  # the last one still waits for a place
+        await server.post(f"/sessions/{each}/stop?wait=true")
+    for dropped in ("dropped", "dropped too"):
+        await send(server, session_id, dropped, "rollback")
+    await send(server, session_id, "instead", "rollback")
+    await server.post(f"/sessions/{session_id}/stop?wait=true")
+    await server.run(session_id, "at last", mode="background")
+    await server.status(session_id, "completed", timeout=20)
+    assert await users(server, session_id) == ["stopped at once", "instead", "at last"]
 
 
 async def test_a_rolled_back_paused_run_leaves_no_question_and_no_message(server: LiveServer) -> None:

@@ -207,6 +207,20 @@ async def test_a_run_that_cannot_start_says_why_and_leaves_nothing(server: LiveS
     assert server.runtime.supervisor.running == 0
 
 
+async def test_runs_are_listed_by_page_and_by_cursor(server: LiveServer) -> None:
+    session_id = await server.session()
+    made = [(await server.run(session_id, f"hello {number}"))["run_id"] for number in range(3)]
+    path = f"/sessions/{session_id}/runs"
+    first, second = [await server.get(path, page=page, page_size=2) for page in (1, 2)]
+    assert [run["run_id"] for run in first["runs"]] == [made[2], made[1]]
+    assert [run["run_id"] for run in second["runs"]] == [made[0]]
+    assert (first["total"], first["has_next"], second["has_next"], second["cursor"]) == (3, True, False, None)
+    await server.run(session_id, "hello again")  # moves the pages, and no cursor
+    assert (await server.get(path, page_size=2, cursor=first["cursor"]))["runs"] == second["runs"]
+    answer = await server.client.get(path, params={"cursor": "WzEsMl0"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
+
+
 async def test_a_second_run_is_refused_while_one_is_active(server: LiveServer) -> None:
     session_id = await server.session("workflows/hanging.yaml")
     answers = await asyncio.gather(

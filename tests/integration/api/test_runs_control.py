@@ -75,6 +75,13 @@ nodes:
   answer: {type: llm, model: main}
 edges: [{from: START, to: review}, {from: review, to: answer}, {from: answer, to: END}]
 """
+BOTH = """
+state: {schema: {type: object, properties: {approve: {type: boolean}, done: {type: string}}}}
+nodes:
+  review: {type: human, question: "Good?", form: {approve: {type: boolean}}}
+  slow: {type: function, ref: "tools.slow:patient", input: {seconds: "1.0"}, writes: done}
+edges: [{from: START, to: review}, {from: START, to: slow}, {from: review, to: END}, {from: slow, to: END}]
+"""
 WAIT = """
 nodes: {rest: {type: wait, duration: 1h}}
 edges: [{from: START, to: rest}, {from: rest, to: END}]
@@ -118,6 +125,10 @@ def write(server: LiveServer) -> None:
     )
     server.workflow(ASK, name="ask")
     server.workflow(WAIT, name="wait")
+    server.workflow(BOTH, name="both")
+    soon = '"Good?", answer_within: 50ms, default_answer: {approve: true},'
+    server.workflow(BOTH.replace('"Good?",', soon), name="both-soon")
+    server.workflow(ASK.replace('"Send this?",', soon.replace("50ms", "200ms")), name="ask-soon")
     server.workflow(
         BRANCHES,
         name="branches",
@@ -342,6 +353,58 @@ async def test_stop_of_a_paused_run_withdraws_its_questions(server: LiveServer) 
         f"/sessions/{session_id}/interrupts/{question['interrupt_id']}", json={"answer": {"approve": True}}
     )
     assert (answer.status_code, answer.json()["code"]) == (409, "interrupt_closed")
+
+
+async def test_a_run_that_was_stopped_at_a_question_asks_again_when_it_is_taken_up(server: LiveServer) -> None:
+    session_id = await server.session("workflows/ask.yaml")
+    [first] = (await server.run(session_id, "go"))["interrupts"]
+    for _ in range(2):
+        await call(server, session_id, "stop", wait=True)
+        status, run = await call(server, session_id, "retry", wait=True)
+        assert (status, run["status"]) == (200, "paused")
+        [question] = run["interrupts"]
+        assert question["question"] == first["question"]
+    answer = {"answer": {"approve": True}}
+    run = await server.post(f"/sessions/{session_id}/interrupts/{question['interrupt_id']}?wait=true", answer)
+    assert (run["status"], run["execution_path"][-1]) == ("completed", "answer")
+
+
+async def asked(server: LiveServer, session_id: str) -> str:
+    """The id of the session's open question, once there is one."""
+    async with asyncio.timeout(10):
+        while not (found := (await server.get(f"/sessions/{session_id}/interrupts"))["interrupts"]):
+            await asyncio.sleep(0.01)
+    return found[0]["interrupt_id"]
+
+
+async def test_a_question_is_answered_at_once_while_other_branches_execute(server: LiveServer) -> None:
+    session_id, run_id = await begun(server, "both")
+    path = f"/sessions/{session_id}/interrupts/{await asked(server, session_id)}"
+    run = await server.post(path, {"answer": {"approve": True}}, status=202)
+    assert (run["run_id"], run["status"], run["node_states"]["slow"]) == (run_id, "running", "running")
+    run = await server.status(session_id, "completed")  # nobody waited: it has gone on by itself
+    assert run["result"]["state"] == {"approve": True, "done": "waited"}
+    session_id, _ = await begun(server, "both")
+    path = f"/sessions/{session_id}/interrupts/{await asked(server, session_id)}?wait=true"
+    assert (await server.post(path, {"answer": {"approve": True}}, status=200))["status"] == "completed"
+
+
+async def test_a_default_answer_beside_a_slow_branch_holds_up_no_other(server: LiveServer) -> None:
+    slow, _ = await begun(server, "both-soon")
+    quick, _ = await begun(server, "ask-soon")
+    assert (await server.status(quick, "completed"))["status"] == "completed"
+    assert (await server.get(f"/sessions/{slow}/runs"))["runs"][0]["status"] == "running"
+    assert (await server.status(slow, "completed"))["result"]["state"]["approve"] is True
+
+
+async def test_the_question_of_a_branch_is_withdrawn_when_the_run_is_stopped(server: LiveServer) -> None:
+    session_id, _ = await begun(server, "both")
+    await asked(server, session_id)
+    assert (await call(server, session_id, "stop", wait=True))[1]["status"] == "stopped"
+    assert (await server.get("/interrupts"))["interrupts"] == []
+    run = await server.run(session_id, "again")
+    assert (run["status"], len(run["interrupts"])) == ("paused", 1)
+    assert (await server.get("/interrupts"))["total"] == 1
 
 
 # -- retry -----------------------------------------------------------------------------------------------------

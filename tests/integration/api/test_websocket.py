@@ -125,6 +125,26 @@ async def test_a_run_is_controlled_from_its_start_to_its_end(server: LiveServer)
         assert result["data"]["status"] == "completed"
 
 
+async def test_a_message_is_injected_over_the_socket(server: LiveServer) -> None:
+    session_id = await server.session("workflows/steps.yaml")
+    async with server.socket() as client:
+
+        async def inject(number: str, **data: object) -> None:
+            given = {"action": "inject", **data}
+            await client.send("control", id=number, session_id=session_id, data=given)
+
+        await inject("early", message="Too early.")
+        assert (await client.until("error", id="early"))["data"]["code"] == "run_not_running"
+        await server.run(session_id, "slow", mode="background")
+        await inject("empty")
+        assert (await client.until("error", id="empty"))["data"]["code"] == "control_invalid"
+        await inject("good", message="Use metric units.")
+        assert (await client.until("ack", id="good"))["data"]["inbox_id"]
+        assert (await client.until("result", id="good"))["data"]["status"] == "consumed"
+    state = await server.get(f"/sessions/{session_id}/state")
+    assert [m["content"] for m in state["messages"] if m["role"] == "user"] == ["slow", "Use metric units."]
+
+
 async def test_a_question_is_answered_over_the_socket(server: LiveServer) -> None:
     session_id = await server.session("workflows/ask.yaml")
     async with server.socket() as client:
@@ -145,6 +165,60 @@ async def test_a_question_is_answered_over_the_socket(server: LiveServer) -> Non
         assert (await client.until("result", id="b"))["data"]["status"] == "completed"
         await client.send("control", id="c", session_id=session_id, data=data)
         assert (await client.until("error", id="c"))["data"]["code"] == "interrupt_closed"
+
+
+async def test_a_message_is_put_into_a_run_and_its_state_changed_over_the_socket(server: LiveServer) -> None:
+    session_id = await server.session("workflows/steps.yaml")
+    async with server.socket() as client:
+
+        async def control(number: str, **data: object) -> dict:  # type: ignore[type-arg]
+            await client.send("control", id=number, session_id=session_id, data=data)
+            ack = await client.until("ack", id=number)
+            assert (ack["data"]["action"], ack["data"]["run_id"]) == (data["action"], run_id)
+            return (await client.until("result", id=number))["data"]
+
+        run_id = (await server.run(session_id, "slow", mode="background"))["run_id"]
+        assert (await control("1", action="pause"))["status"] == "paused"
+        assert (await control("2", action="inject", message="slow: more"))["status"] == "waiting"
+        said = [message["content"] for message in (await control("3", action="edit", state={}))["messages"]]
+        assert said == ["slow", "one two three"]
+        kept = await control("4", action="edit", state={"messages": [{"role": "user", "content": "slow: else"}]})
+        assert [message["content"] for message in kept["messages"]] == ["slow: else"]
+        assert (await control("5", action="resume"))["status"] == "completed"
+        state = await server.get(f"/sessions/{session_id}/state")
+        assert [message["content"] for message in state["messages"]][:2] == ["slow: else", "slow: more"]
+        for action in ("inject", "edit"):
+            data = {"action": action, "message": "x"} if action == "inject" else {"action": action, "state": {}}
+            answer = await client.ask("control", session_id=session_id, data=data)
+            assert answer["data"]["code"] == ("run_not_running" if action == "inject" else "run_not_paused")
+
+
+async def test_what_a_control_cannot_use_is_told_with_its_place(server: LiveServer) -> None:
+    session_id = await server.session("workflows/steps.yaml")
+    async with server.socket() as client:
+        for data, places in (
+            ({"action": "pause", "now": True}, ["now"]),
+            ({"action": "retry", "run_id": {"a": 1}}, ["run_id"]),
+            ({"action": "answer", "interrupt_id": 5}, ["answer", "interrupt_id"]),
+            ({"action": "inject"}, ["message"]),
+            ({"action": "edit", "state": 1}, ["state"]),
+        ):
+            answer = await client.ask("control", session_id=session_id, data=data)
+            assert answer["data"]["code"] == "control_invalid", data
+            assert sorted(fault["path"] for fault in answer["data"]["errors"]) == [f"/{place}" for place in places]
+
+
+async def test_a_run_that_another_has_followed_is_not_taken_up(server: LiveServer) -> None:
+    session_id = await server.session()
+    failed = await server.run(session_id, "fail")
+    later = await server.run(session_id, "hello")
+    assert (failed["status"], later["status"]) == ("failed", "completed")
+    before = await server.get(f"/sessions/{session_id}/state")
+    async with server.socket() as client:
+        data = {"action": "retry", "run_id": failed["run_id"]}
+        answer = await client.ask("control", session_id=session_id, data=data)
+    assert answer["data"]["code"] == "run_superseded"
+    assert await server.get(f"/sessions/{session_id}/state") == before
 
 
 async def test_a_start_that_cannot_be_leaves_no_session(server: LiveServer) -> None:
@@ -253,7 +327,8 @@ async def test_metrics_and_errors_come_to_those_who_asked_for_them(server: LiveS
         assert newest["resource_usage"]["memory_bytes"] > 10_000_000
         assert newest["resource_usage"]["cpu_percent"] >= 0
         assert newest["resource_usage"]["uptime_seconds"] > 0
-        assert {message["type"] for message in client.seen} == {"subscribed", "performance_metrics", "error_event"}
+        seen = {message["type"] for message in client.seen} - {"ping"}  # a busy machine makes a client silent
+        assert seen == {"subscribed", "performance_metrics", "error_event"}
         await other.ask("ping")
         assert "performance_metrics" not in {message["type"] for message in other.seen}
 

@@ -1,5 +1,6 @@
 """What a person at a terminal sees and does."""
 
+import json
 import re
 from typing import Any
 
@@ -74,6 +75,86 @@ def test_a_second_interrupt_stops_a_step_that_never_ends(project: Any) -> None:
     assert person.end() == 4
     statuses = re.findall(r'"status":"(\w+)","session_status"', person.shown)
     assert statuses[-1] == "stopped"
+
+
+LED = """
+schema: modular-agent/v1
+name: led
+models: {offline: {provider: scripted, script: scripts/led.yaml}}
+state: {schema: {type: object, properties: {note: {type: string}}}}
+nodes:
+  first: {type: llm, prompt: First.}
+  second: {type: llm, prompt: Second.}
+  third: {type: llm, prompt: Third.}
+edges: [{from: START, to: first}, {from: first, to: second}, {from: second, to: third}]
+"""
+LED_SCRIPT = """
+turns: [{when: {system: First.}, reply: "one two three four five six", token_delay: 50ms}]
+otherwise: {reply: "{{ system }} {{ input }}!"}
+"""
+
+
+def paused(project: Any, **environment: str) -> Any:
+    """A person whose run has paused after its first step."""
+    project.write("configs/workflows/led.yaml", LED)
+    project.write("configs/scripts/led.yaml", LED_SCRIPT)
+    person = project.terminal("run", "led", "hello", **environment)
+    person.expect("one two")
+    person.interrupt()
+    person.expect(" · q")
+    return person
+
+
+def records(project: Any) -> list[dict[str, Any]]:
+    [file] = project.folder.glob("data/history/*/*.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_paused_run_is_told_changed_and_led_on_step_by_step(project: Any) -> None:
+    person = paused(project)
+    person.send("m in short\n")
+    person.send('e note="mine"\n')
+    person.send("e note=1\n")
+    person.expect("error[state_invalid]")
+    person.send("dance\n")
+    person.expect("not known: dance")
+    person.send("s\n")
+    person.expect("Second. in short!")
+    person.expect(" · q")
+    person.send("\n")
+    person.expect("Third. in short!")
+    assert person.end() == 0
+    found = records(project)
+    assert [r["action"] for r in found if r["record_type"] == "control"] == [
+        "pause",
+        "inject",
+        "edit",
+        "step",
+        "resume",
+    ]
+    assert found[-1]["result"]["state"] == {"note": "mine"}
+
+
+def test_an_interrupt_of_a_paused_run_stops_it(project: Any) -> None:
+    person = paused(project, LANG="zh_CN.UTF-8")
+    person.interrupt()
+    person.expect("已停止")
+    assert person.end() == 4
+
+
+def test_a_run_that_was_left_paused_goes_on_with_what_a_later_command_gives_it(project: Any) -> None:
+    person = paused(project)
+    person.send("q\n")
+    assert person.end() == 3
+    session_id = project.session_ids()[0]
+    done = project.run("run", "--session", session_id, "in short", "--state", 'note="mine"', "--step")
+    assert (done.returncode, done.stdout) == (3, "Second. in short!\n")
+    done = project.run("run", "--session", session_id)
+    assert (done.returncode, done.stdout) == (0, "Third. in short!\n")
+    assert records(project)[-1]["result"]["state"] == {"note": "mine"}
+    done = project.run("run", "--session", session_id, "--step")
+    assert (done.returncode, "error[nothing_to_continue]" in done.stderr) == (2, True)
+    assert project.run("run", "led", "hello", "--step").returncode == 2
 
 
 def test_sessions_are_a_table(project: Any) -> None:

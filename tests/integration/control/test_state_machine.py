@@ -119,8 +119,7 @@ class Control(RuleBasedStateMachine):
         await self.stack.aclose()
         self.stack = contextlib.AsyncExitStack()
         await self._open()
-        await self.runtime.runs.recover()
-        await self.runtime.multitask.recover()
+        await self.runtime.recovery.take_up()
 
     def teardown(self) -> None:
         if self.runtime is not None:
@@ -209,6 +208,7 @@ class Control(RuleBasedStateMachine):
             said = [m["content"] for m in state["messages"] if m["role"] == "user"]
             assert [text for text in said if text in self.given] == self.given, "an input was lost, doubled or moved"
             assert len(said) == len(set(said)), "a message came twice"
+            assert set(self.injected) <= set(said), "a message that somebody put in was lost"
 
     # -- rules -------------------------------------------------------------------------------------------------
 
@@ -244,6 +244,16 @@ class Control(RuleBasedStateMachine):
         async def work() -> None:
             await self.start_run(f"input {len(self.given)}")
             await self.control(action, "ann")
+
+        self.do(work())
+
+    @rule()
+    def stop_at_rest_and_take_up(self) -> None:
+        async def work() -> None:
+            await self.settle()
+            await self.control("stop", "ann")
+            await self.control("retry", "ann")
+            await self.settle()
 
         self.do(work())
 

@@ -67,7 +67,7 @@ async def after_a_crash(open_lab: OpenLab, path: Path, effect: str, *names: str)
         [(ref, run)] = await lab.runtime.runs.rows.all_active()
         lab.session = await lab.runtime.sessions.get(ref.session_id)
         lab.run_id = run.run_id
-        await lab.runtime.runs.recover()
+        await lab.runtime.recovery.take_up()
         await lab.wait()
         yield lab
 

@@ -65,6 +65,16 @@ async def test_a_tool_is_called_and_its_result_told(caller, calculator) -> None:
     assert model.sent["tools"][0]["function"]["parameters"] == calculator.parameters
 
 
+@pytest.mark.parametrize("written", ["{expression: 2", "[1]"])
+async def test_arguments_that_are_no_object_go_back_as_one(caller, written: str) -> None:
+    model = caller()
+    call = {"id": "c1", "type": "function", "function": {"name": "calculator", "arguments": written}}
+    result = {"role": "tool", "content": "not valid", "tool_call_id": "c1"}
+    await model.ask({"role": "assistant", "content": None, "tool_calls": [call]}, result)
+    [sent] = model.sent["messages"][0]["tool_calls"]
+    assert orjson.loads(sent["function"]["arguments"]) == {"arguments": written}
+
+
 async def test_calls_reuse_one_connection(caller) -> None:
     model = caller()
     for _ in range(5):

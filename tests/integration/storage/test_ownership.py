@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from modular_agent.storage.data_lock import DataLock
 from modular_agent.storage.database import Database
-from modular_agent.storage.errors import DataPathInUse
+from modular_agent.storage.errors import DataPathInUse, DataPathUnusable
 
 
 async def test_of_processes_racing_to_open_one_wins_and_the_others_name_it(tmp_path: Path):
@@ -56,3 +57,12 @@ async def test_a_failed_opening_gives_the_data_path_back(tmp_path: Path):
     (tmp_path / "modular_agent.db").unlink()
     async with Database.open(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_data_path_where_nothing_can_be_written_is_told(tmp_path: Path, below: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    with pytest.raises(DataPathUnusable, match="DATA_PATH") as told:
+        DataLock(file / below).acquire()
+    assert str(file) in str(told.value)

@@ -90,6 +90,25 @@ def test_answers_of_parallel_branches_do_not_mix(watched: Play) -> None:
     assert watched.out == "one more\ntwo\n"
 
 
+def test_what_an_answer_began_with_while_another_was_open_is_not_lost(watched: Play) -> None:
+    watched.delta("one", 0, message_id="a")
+    watched.delta("two ", 0, message_id="b")  # the next node's model: `a` is not in the log yet
+    watched.delta("and ", 4, message_id="b")
+    watched.message("one", record_id="a")
+    watched.delta("more", 8, message_id="b")
+    watched.message("two and more", record_id="b")
+    assert watched.out == "one\ntwo and more\n"
+
+
+def test_what_a_failed_attempt_began_with_beside_another_answer_is_never_shown(watched: Play) -> None:
+    watched.delta("one", 0, message_id="a")
+    watched.delta("wrong", 0, message_id="b")
+    watched.delta("", 0, message_id="b", abandoned=True)
+    watched.message("one", record_id="a")
+    watched.message("right", record_id="b")
+    assert watched.out == "one\nright\n"
+
+
 def test_a_note_waits_for_the_end_of_the_line(watched: Play) -> None:
     watched.delta("Hel", 0)
     watched.send("log", level="warning", message="careful")

@@ -186,17 +186,19 @@ class NeverStale(RuleBasedStateMachine):
 
         return load
 
-    def read(self, key: str, gate: asyncio.Event | None, by_answer: bool) -> Awaitable[tuple[str, int]]:
+    def read(
+        self, key: str, gate: asyncio.Event | None, by_answer: bool, ttl: float | None = None
+    ) -> Awaitable[tuple[str, int]]:
         load = self.loader(key, gate)
         if by_answer:
-            return self.cache.read((key,), load, tags=[], more_tags=lambda value: [value[0]])
-        return self.cache.read((key,), load, tags=[key])
+            return self.cache.read((key,), load, tags=[], more_tags=lambda value: [value[0]], ttl=ttl)
+        return self.cache.read((key,), load, tags=[key], ttl=ttl)
 
-    @rule(key=KEYS, by_answer=st.booleans())
-    def reads_see_the_last_write(self, key: str, by_answer: bool) -> None:
+    @rule(key=KEYS, by_answer=st.booleans(), ttl=st.sampled_from([None, 1.0, 100.0]))
+    def reads_see_the_last_write(self, key: str, by_answer: bool, ttl: float | None) -> None:
         if any(task for name, _, gate, task in self.slow if name == key and not gate.is_set()):
             return  # it might wait for that one; `starts_a_slow_read` covers it
-        assert self.run(self.read(key, None, by_answer)) == (key, self.store[key])
+        assert self.run(self.read(key, None, by_answer, ttl)) == (key, self.store[key])
 
     @rule(key=KEYS, by_answer=st.booleans())
     def starts_a_slow_read(self, key: str, by_answer: bool) -> None:

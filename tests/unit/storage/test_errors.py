@@ -5,7 +5,14 @@ import pytest
 
 from modular_agent.errors import AgentError
 from modular_agent.storage import errors
-from modular_agent.storage.errors import ConstraintViolated, StorageBusy, StorageFailed, StorageFull, storage_error
+from modular_agent.storage.errors import (
+    ConstraintViolated,
+    DiskFailed,
+    StorageBusy,
+    StorageFailed,
+    StorageFull,
+    storage_error,
+)
 
 CLASSES = [value for name in errors.__all__ if isinstance(value := getattr(errors, name), type)]
 
@@ -31,7 +38,9 @@ def test_codes_are_unique():
         (sqlite3.SQLITE_FULL, StorageFull),
         (sqlite3.SQLITE_BUSY, StorageBusy),
         (sqlite3.SQLITE_BUSY_SNAPSHOT, StorageBusy),
-        (sqlite3.SQLITE_IOERR_WRITE, StorageFailed),
+        (sqlite3.SQLITE_IOERR_WRITE, DiskFailed),
+        (sqlite3.SQLITE_READONLY_DBMOVED, DiskFailed),
+        (sqlite3.SQLITE_CORRUPT, StorageFailed),
         (sqlite3.SQLITE_CONSTRAINT_UNIQUE, ConstraintViolated),
     ],
 )

@@ -25,7 +25,6 @@ def test_the_migrations_make_the_schema_of_the_models_to_the_letter():
     made.execute("BEGIN")
     create(made)
     made.execute("COMMIT")
-    migrated.execute("BEGIN IMMEDIATE")
     migrate(migrated, None)
     assert schema(made) == schema(migrated)
     assert check(made) == check(migrated) == (HEAD, HEAD)
@@ -55,7 +54,6 @@ def test_an_old_database_is_brought_up_in_one_transaction(tmp_path: Path):
 
 def test_calls_made_before_budgets_were_kept_count_for_them():
     connection = connect()
-    connection.execute("BEGIN IMMEDIATE")
     migrate(connection, None, target="0004")
     day = 86_400_000_000
     count = len(connection.execute("PRAGMA table_info(sessions)").fetchall())
@@ -73,7 +71,6 @@ def test_calls_made_before_budgets_were_kept_count_for_them():
         rest = ("react", "think", "scripted", "m", 1, None, tokens, 1, 0, 0, 0, cost, None, error, None)
         values = (call_id, n, "run", at * day, *rest)
         connection.execute(f"INSERT INTO llm_calls VALUES ({', '.join('?' * len(values))})", values)
-    connection.execute("BEGIN IMMEDIATE")
     migrate(connection, "0004")
     rows = connection.execute("SELECT * FROM spending ORDER BY scope, subject, day").fetchall()
     assert rows == [
@@ -84,6 +81,22 @@ def test_calls_made_before_budgets_were_kept_count_for_them():
         ("workflow", "react", 0, 2, 18, 0, 16, 0, 0),
         ("workflow", "react", 1, 1, 5, 5, 0, 0, 0),
     ]
+    connection.close()
+
+
+def test_a_migration_that_breaks_off_leaves_nothing_half_made():
+    connection = connect()
+    migrate(connection, None, target="0004")
+    connection.execute("CREATE TABLE session_grams (in_the_way)")  # what revision 0005 makes last
+    before = schema(connection)
+    with pytest.raises(Exception, match="already exists"):
+        upgrade(connection)
+    assert not connection.in_transaction
+    assert schema(connection) == before
+    assert check(connection).revision == "0004"
+    connection.execute("DROP TABLE session_grams")
+    upgrade(connection)
+    assert check(connection).current
     connection.close()
 
 

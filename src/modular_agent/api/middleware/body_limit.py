@@ -1,11 +1,18 @@
 """Request bodies have a limit, whether they say their length or not."""
 
+import asyncio
+import contextlib
+from typing import Final
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modular_agent.api.errors import BodyTooLarge, problem_response
 from modular_agent.api.requests import DEPTH_KEY
 
 __all__ = ["BodyLimit"]
+
+READ_ON_TIMES: Final = 8  # as much as the limit, of a body that was refused
+READ_ON_SECONDS: Final = 5.0
 
 
 class BodyLimit:
@@ -51,8 +58,30 @@ class BodyLimit:
         return None
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers at once, and reads on for a while before the connection is closed.
+
+        A client that is still sending would see a reset connection, and not the answer.
+        """
+
+        async def send_and_read_on(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                return await send(message)
+            await send({**message, "more_body": True})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(READ_ON_SECONDS):
+                    await self._read_on(receive)
+            return await send({"type": "http.response.body", "body": b""})
+
         response = problem_response(scope, BodyTooLarge(limit=self._limit))
-        await response(scope, receive, send)
+        await response(scope, receive, send_and_read_on)
+
+    async def _read_on(self, receive: Receive) -> None:
+        left = READ_ON_TIMES * self._limit
+        more = True
+        while more and left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            more = message.get("more_body", False)  # of a disconnect: nothing
 
 
 def _declared(scope: Scope) -> int:

@@ -36,6 +36,8 @@ from modular_agent.domain.analytics import (
 )
 from modular_agent.domain.analytics.reports import FORMATS
 from modular_agent.domain.analytics.trends import METRICS, TIME_RANGES
+from modular_agent.errors import CursorInvalid
+from modular_agent.kit.pagination import PageRequest
 
 __all__ = ["router", "statistics"]
 
@@ -171,18 +173,16 @@ async def keep_report(runtime: RuntimeDep, body: Annotated[KeepReport, Body()]) 
     return JsonResponse(report_view(kept), status_code=201)
 
 
-@router.get("/reports", summary="List kept reports", response_model=ReportList)
+@router.get("/reports", summary="List kept reports", response_model=ReportList, responses=problems(CursorInvalid))
 async def list_reports(
     runtime: RuntimeDep,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     page_size: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=1000, description="From a former answer; wins over `page`.")] = None,
 ) -> JsonResponse:
     """Kept reports, newest first."""
-    reports, total = await runtime.reports.page(page=page, page_size=page_size)
-    has_next = page * page_size < total
-    return JsonResponse(
-        {"reports": reports, "total": total, "page": page, "page_size": page_size, "has_next": has_next}
-    )
+    wanted = PageRequest(page=page, page_size=page_size, cursor=cursor)
+    return JsonResponse((await runtime.reports.page(wanted)).envelope("reports"))
 
 
 @router.get(

@@ -1,7 +1,7 @@
 """`/sessions/{id}/runs` and the control of runs; the session's events as a stream."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Header, Path, Query, Request
 from pydantic import ValidationError
@@ -44,7 +44,8 @@ from modular_agent.domain.runs import (
     interrupt_view,
 )
 from modular_agent.domain.sessions import CheckpointUnknown, IdempotencyKeyReused, Session, SessionUnknown
-from modular_agent.errors import AgentError, IllegalTransition
+from modular_agent.errors import AgentError, CursorInvalid, IllegalTransition
+from modular_agent.kit.pagination import decode_cursor, encode_cursor
 from modular_agent.realtime.sse import HEADERS, parse_last_event_id, stream
 from modular_agent.runtime import Runtime
 
@@ -54,6 +55,7 @@ router = APIRouter(prefix="/sessions/{session_id}", tags=["runs"], route_class=J
 
 RunId = Annotated[str, Path(description="The id of a run.", examples=["run_1f73e8c09ab45d1e22f0"], max_length=100)]
 InterruptId = Annotated[str, Path(description="The id of a question.", max_length=100)]
+_RUNS: Final = "runs"
 _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The run (mode wait), or its events (mode stream).",
@@ -162,23 +164,25 @@ async def _view(runtime: Runtime, session: Session, run_id: str) -> dict[str, An
     return await runtime.views.full(session, await runtime.runs.get(session.ref, run_id))
 
 
-@router.get("/runs", summary="List runs", response_model=RunList, responses=problems(SessionUnknown))
+@router.get("/runs", summary="List runs", response_model=RunList, responses=problems(SessionUnknown, CursorInvalid))
 async def list_runs(
     session: SessionDep,
     runtime: RuntimeDep,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     page_size: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=1000, description="From a former answer; wins over `page`.")] = None,
 ) -> JsonResponse:
     """The session's runs, newest first."""
-    offset = (page - 1) * page_size
-    found = await runtime.runs.rows.page(session.ref, limit=page_size, offset=offset)
+    after = None if cursor is None else decode_cursor(cursor, _RUNS, ["int", "int"])
+    found = await runtime.runs.rows.page(session.ref, limit=page_size, offset=(page - 1) * page_size, after=after)
     return JsonResponse(
         {
             "runs": [runtime.views.brief(session, run) for run in found.runs],
             "total": found.total,
             "page": page,
             "page_size": page_size,
-            "has_next": offset + len(found.runs) < found.total,
+            "has_next": found.after is not None,
+            "cursor": None if found.after is None else encode_cursor(_RUNS, found.after),
         }
     )
 
@@ -302,7 +306,7 @@ async def answer_interrupt(
     wait: Wait = False,
 ) -> JsonResponse:
     """Answers a question; the run goes on when it was the last one open."""
-    run = await runtime.control.answer(session, interrupt_id, body.answer, by=caller, key_id=api_key)
+    run = await runtime.control.answer(session, interrupt_id, body.answer, by=caller, key_id=api_key, wait=wait)
     return await _when_asked(runtime, session, run.run_id, wait=wait)
 
 

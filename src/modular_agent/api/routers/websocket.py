@@ -1,18 +1,20 @@
 """`/ws/{client_id}`: the WebSocket, adapted to the realtime layer; control and queries of its clients."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Annotated, Any, Final, TypeVar
 
 import orjson
 from fastapi import APIRouter, Path, Query, WebSocket
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from modular_agent.api.dependencies import caller_of, key_id_of, runtime_of
 from modular_agent.api.language import language_of
 from modular_agent.api.routers.runs import start_request
 from modular_agent.api.routers.sessions import create_request
-from modular_agent.api.schemas.runs import StartRun
+from modular_agent.api.schemas.checkpoints import EditState, InjectMessage
+from modular_agent.api.schemas.runs import AnswerInterrupt, StartRun
 from modular_agent.api.schemas.sessions import CreateSession
 from modular_agent.api.validation import request_faults
 from modular_agent.domain.runs import MultitaskMode, interrupt_view
@@ -41,6 +43,24 @@ class ControlInvalid(InvalidInput):
     kind = Kind.MALFORMED
     english = "The control message cannot be used ({count} fault(s))."
     chinese = "控制消息无法使用（{count} 处错误）。"
+
+
+class _Nothing(BaseModel):
+    """The data of a control that needs none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class RetryRun(_Nothing):
+    """Which run to take up; the session's last one if none is named."""
+
+    run_id: str | None = None
+
+
+class AnswerQuestion(AnswerInterrupt):
+    """An answer, and the question it belongs to."""
+
+    interrupt_id: str
 
 
 class _Socket:
@@ -95,28 +115,44 @@ class _Commands:
         if command.action == "start":
             return await self._start(command, accepted)
         session = await self._session(command)
-        control, by = self._runtime.control, self._by
-        if command.action in {"pause", "stop"}:
-            verb = control.pause if command.action == "pause" else control.stop
-            run = await verb(session, by=by, wait=False)
-        elif command.action in {"resume", "step"}:
-            run = await control.resume(session, by=by, step=command.action == "step")
-        elif command.action == "retry":
-            run = await control.retry(session, by=by, run_id=command.data.get("run_id"))
-        elif command.action == "answer":
-            given = command.data
-            absent = [name for name in ("interrupt_id", "answer") if name not in given]
-            if absent:
-                raise _missing(*absent)
-            run = await control.answer(
-                session, str(given["interrupt_id"]), given["answer"], by=by, key_id=self._api_key
-            )
+        if command.action == "inject":
+            return await self._inject(session, command, accepted)
+        run_id = await self._controlled(session, command)
+        accepted({"action": command.action, "run_id": run_id})
+        if command.action == "edit":
+            return await self._runtime.sessions.state(session)
+        await self._runtime.runs.wait(run_id)
+        if command.action == "answer":  # other branches may have executed: that was their end, and the run goes on
+            await self._runtime.runs.wait(run_id)
+        return await self._run(session, run_id)
+
+    async def _controlled(self, session: Session, command: Control) -> str:
+        """Asks for what a control says; answers the id of the run it is about."""
+        control, by, action = self._runtime.control, self._by, command.action
+        if action == "edit":
+            change = _validated(EditState, command.data)
+            run = await self._runtime.interventions.edit(session, change.state, by=by)
+        elif action == "answer":
+            given = _validated(AnswerQuestion, command.data)
+            key = self._api_key
+            run = await control.answer(session, given.interrupt_id, given.answer, by=by, key_id=key, wait=False)
+        elif action == "retry":
+            run = await control.retry(session, by=by, run_id=_validated(RetryRun, command.data).run_id)
         else:
-            fault = Fault(code="unknown_action", message=f"there is no action {command.action!r}", path="action")
-            raise ControlInvalid([fault])
-        accepted({"action": command.action, "run_id": run.run_id})
-        await self._runtime.runs.wait(run.run_id)
-        return await self._run(session, run.run_id)
+            _validated(_Nothing, command.data)
+            if action in {"pause", "stop"}:
+                verb = control.pause if action == "pause" else control.stop
+                run = await verb(session, by=by, wait=False)
+            else:
+                run = await control.resume(session, by=by, step=action == "step")
+        return run.run_id
+
+    async def _inject(self, session: Session, command: Control, accepted: Accepted) -> Mapping[str, Any]:
+        """Puts a message into the run in progress; the result says what became of it."""
+        message = _validated(InjectMessage, command.data).message
+        injected = await self._runtime.interventions.inject(session, message, by=self._by)
+        accepted({"action": "inject", **asdict(injected)})
+        return asdict(await self._runtime.interventions.outcome(session, injected))
 
     async def _start(self, command: Control, accepted: Accepted) -> Mapping[str, Any]:
         """Starts a run; without a session, in one made of the same data."""

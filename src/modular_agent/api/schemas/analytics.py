@@ -303,3 +303,4 @@ class ReportList(BaseModel):
     page: int
     page_size: int
     has_next: bool
+    cursor: str | None

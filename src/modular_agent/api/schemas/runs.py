@@ -170,6 +170,7 @@ class RunList(BaseModel):
                     "page": 1,
                     "page_size": 20,
                     "has_next": False,
+                    "cursor": None,
                 }
             ]
         }
@@ -180,6 +181,7 @@ class RunList(BaseModel):
     page: int
     page_size: int
     has_next: bool
+    cursor: str | None
 
 
 class AnswerInterrupt(BaseModel):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modular_agent.cli.arguments import json_or_text, state_of
 from modular_agent.cli.exit_codes import ExitCode, exit_code_of_run
 from modular_agent.cli.options import Configs, DataPath, Invocation, names_root, read_settings
 
@@ -37,6 +38,7 @@ def run(
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME", help="A model of the workflow, or a model id.")
     ] = None,
+    step: Annotated[bool, typer.Option("--step", help="With --session: run one step of the paused run.")] = False,
     answer: Annotated[
         list[str] | None, typer.Option("--answer", metavar="JSON", help="Answer the next question so; repeatable.")
     ] = None,
@@ -66,9 +68,10 @@ def run(
         place=place,
         session_id=session,
         message=_read_input(message),
-        state=_state(state or []),
+        state=state_of(state or []),
         model=model,
-        manner=Manner(as_json=as_json, answers=[_json_or_text(each) for each in answer or []]),
+        step=step,
+        manner=Manner(as_json=as_json, answers=[json_or_text(each) for each in answer or []]),
     )
     command.check()
     try:
@@ -94,6 +97,7 @@ class Command:
         message: str | None,
         state: dict[str, Any],
         model: str | None,
+        step: bool,
         manner: "Manner",
     ) -> None:
         self._settings = settings
@@ -104,6 +108,7 @@ class Command:
         self._message = message
         self._state = state
         self._model = model
+        self._step = step
         self._manner = manner
 
     def check(self) -> None:
@@ -114,6 +119,8 @@ class Command:
             raise InputMissing(workflow=self._place.path if self._place else "WORKFLOW")
         if self._session_id is not None and self._model is not None:
             raise ArgumentInvalid(option="--model", value=f"{self._model} (--session)", example="run WORKFLOW --model")
+        if self._session_id is None and self._step:
+            raise ArgumentInvalid(option="--step", value="--step", example="run --session ID --step")
 
     async def carry_out(self) -> "RunStatus":
         """Opens the data path, runs, closes it; answers how the run rests."""
@@ -130,12 +137,15 @@ class Command:
 
     async def _converse(self, runtime: "Runtime") -> "RunStatus":
         from modular_agent.cli.conversation import Conversation
+        from modular_agent.cli.hold import Given
         from modular_agent.domain.runs.requests import StartRequest
+        from modular_agent.lifecycle import SessionStatus
 
         session = await self._session(runtime)
         conversation = Conversation(runtime, session, terminal=self._terminal, manner=self._manner)
-        if self._message is None and not self._state:
-            return await conversation.go_on()
+        given = Given(message=self._message, state=self._state, step=self._step)
+        if self._step or given == Given() or session.status is SessionStatus.PAUSED:
+            return await conversation.go_on(given)
         return await conversation.start(StartRequest(message=self._message, state=self._state))
 
     async def _session(self, runtime: "Runtime") -> "SessionRow":
@@ -171,33 +181,6 @@ def _rooted(settings: "Settings", root: Path) -> "Settings":
 
 def _read_input(message: str | None) -> str | None:
     return sys.stdin.read().removesuffix("\n") if message == "-" else message
-
-
-def _state(pairs: list[str]) -> dict[str, Any]:
-    """The state of `KEY=JSON` pairs. Raises `ArgumentInvalid`."""
-    import orjson
-
-    from modular_agent.cli.errors import ArgumentInvalid
-
-    state: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        try:
-            state[key] = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            equals = ""
-        if not equals or not key:
-            raise ArgumentInvalid(option="--state", value=pair, example="""'score=0.5', 'name="Ada"'""")
-    return state
-
-
-def _json_or_text(text: str) -> Any:  # any JSON value
-    import orjson
-
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
 
 
 def _elsewhere(terminal: "Terminal", data_path: Path) -> str:

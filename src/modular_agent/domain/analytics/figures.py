@@ -8,7 +8,14 @@ from typing import Any, Final
 from modular_agent.domain.analytics.usage import DECIMALS, Usage, rate
 from modular_agent.kit.clock import MICROSECONDS, rfc3339
 from modular_agent.storage.rollups import DAY, HOUR
-from modular_agent.storage.statistics.durations import Dimension, Histograms, Measure, percentile, read_durations
+from modular_agent.storage.statistics.durations import (
+    Dimension,
+    Histograms,
+    Measure,
+    add_histogram,
+    percentile,
+    read_durations,
+)
 from modular_agent.storage.statistics.ranking import Ranking, rank_by_errors, rank_sessions
 from modular_agent.storage.statistics.scope import Scope
 from modular_agent.storage.statistics.sessions import first_time
@@ -20,15 +27,19 @@ from modular_agent.storage.statistics.sums import (
     USAGE,
     Key,
     read_sums,
+    regroup,
 )
 
 __all__ = [
     "cost_figures",
     "error_figures",
+    "error_unit",
     "performance_figures",
     "run_figures",
     "session_count",
+    "timing_figures",
     "token_figures",
+    "with_throughput",
 ]
 
 SHARES: Final = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
@@ -43,17 +54,32 @@ FILLED_UP_TO: Final = 400  # periods without anything are shown up to here
 
 def performance_figures(connection: sqlite3.Connection, scope: Scope, *, now_us: int) -> dict[str, Any]:
     """Response times in seconds, calls a second, percent that failed; by model and by node."""
-    models = _usage(connection, scope, "model")
-    nodes = _usage(connection, scope, "node")
-    total = _total(connection, scope)
+    return with_throughput(timing_figures(connection, scope), scope, now_us=now_us)
+
+
+def with_throughput(timings: dict[str, Any], scope: Scope, *, now_us: int) -> dict[str, Any]:
+    """`timing_figures` with what depends on the time that has passed.
+
+    Calls a second, from the start of the range (or the first call) to its end (or now).
+    """
+    first_call, calls = timings.pop("first_call"), timings["request_count"]
+    end = now_us if scope.end is None else min(scope.end, now_us)
+    start = scope.start if scope.start is not None else first_call or end
+    throughput = round(calls * MICROSECONDS / max(end - start, MICROSECONDS), DECIMALS)
+    return {**timings, "throughput": throughput}
+
+
+def timing_figures(connection: sqlite3.Connection, scope: Scope) -> dict[str, Any]:
+    """What does not depend on the time that has passed; `first_call` (µs) where the range has no start."""
+    total, models, nodes = _usage(connection, scope, "model", "node")
     histograms = read_durations(connection, scope, _DURATIONS)
     everything: Histograms = {}
     for (measure, dimension, _), counts in histograms.items():
         if dimension == "model":  # every call is of exactly one
-            everything.setdefault((measure, "model", ""), Counter()).update(counts)
+            add_histogram(everything, (measure, "model", ""), counts.items())
     return {
         **_timing(total, everything, "model", ""),
-        "throughput": _throughput(connection, scope, total, now_us),
+        "first_call": first_time(connection, USAGE, scope) if scope.start is None else None,
         "total_tokens": total.total_tokens,
         "by_model": _timings(models, histograms, "model"),
         "by_node": _timings(nodes, histograms, "node"),
@@ -68,8 +94,8 @@ def _timings(usage: Mapping[str, Usage], histograms: Histograms, dimension: Dime
 
 
 def _timing(usage: Usage, histograms: Histograms, dimension: Dimension, key: str) -> dict[str, Any]:
-    response = histograms.get(("response", dimension, key), Counter())
-    first = histograms.get(("first_token", dimension, key), Counter())
+    response = histograms.get(("response", dimension, key), {})
+    first = histograms.get(("first_token", dimension, key), {})
     has_first = ("first_token", dimension) in _DURATIONS
     bounds = (usage.min_us, usage.max_us) if usage.calls else None
     return {
@@ -88,7 +114,7 @@ def _timing(usage: Usage, histograms: Histograms, dimension: Dimension, key: str
     }
 
 
-def _percentiles(counts: Counter[int], bounds: tuple[int, int] | None) -> dict[str, float | None]:
+def _percentiles(counts: Mapping[int, int], bounds: tuple[int, int] | None) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for name, share in SHARES:
         us = percentile(counts, share)
@@ -98,22 +124,13 @@ def _percentiles(counts: Counter[int], bounds: tuple[int, int] | None) -> dict[s
     return found
 
 
-def _throughput(connection: sqlite3.Connection, scope: Scope, total: Usage, now_us: int) -> float | None:
-    """Calls a second, from the start of the range (or the first call) to its end (or now)."""
-    if not total.calls:
-        return 0.0
-    start, end = scope.start, now_us if scope.end is None else min(scope.end, now_us)
-    if start is None:
-        start = first_time(connection, USAGE, scope) or end
-    return round(total.calls * MICROSECONDS / max(end - start, MICROSECONDS), DECIMALS)
-
-
 def token_figures(connection: sqlite3.Connection, scope: Scope, *, top: int) -> dict[str, Any]:
     """Tokens in all, by model, workflow and day; by session for the `top` that used most."""
+    total, models, workflows = _usage(connection, scope, "model", "workflow_id")
     return {
-        **_total(connection, scope).tokens(),
-        "by_model": {key: each.tokens() for key, each in _usage(connection, scope, "model").items()},
-        "by_workflow": {key: each.tokens() for key, each in _usage(connection, scope, "workflow_id").items()},
+        **total.tokens(),
+        "by_model": {key: each.tokens() for key, each in models.items()},
+        "by_workflow": {key: each.tokens() for key, each in workflows.items()},
         "by_session": {
             each.session_id: {
                 "prompt_tokens": each.prompt_tokens,
@@ -130,7 +147,7 @@ def token_figures(connection: sqlite3.Connection, scope: Scope, *, top: int) -> 
 
 def cost_figures(connection: sqlite3.Connection, scope: Scope, *, top: int) -> dict[str, Any]:
     """US dollars in all, by model, workflow and day; by session for the `top` that cost most."""
-    total = _total(connection, scope)
+    total, models, workflows = _usage(connection, scope, "model", "workflow_id")
     ranked = _ranked(connection, scope, "cost", top)
     return {
         "total_cost": total.cost,
@@ -138,8 +155,8 @@ def cost_figures(connection: sqlite3.Connection, scope: Scope, *, top: int) -> d
         "total_tokens": total.total_tokens,
         "unpriced_tokens": total.unpriced_tokens,
         "request_count": total.calls,
-        "cost_by_model": {key: each.money() for key, each in _usage(connection, scope, "model").items()},
-        "cost_by_workflow": {key: each.money() for key, each in _usage(connection, scope, "workflow_id").items()},
+        "cost_by_model": {key: each.money() for key, each in models.items()},
+        "cost_by_workflow": {key: each.money() for key, each in workflows.items()},
         "cost_by_session": {
             each.session_id: Usage(
                 calls=each.calls,
@@ -154,15 +171,19 @@ def cost_figures(connection: sqlite3.Connection, scope: Scope, *, top: int) -> d
     }
 
 
-def error_figures(connection: sqlite3.Connection, scope: Scope, *, top: int, now_us: int) -> dict[str, Any]:
+def error_unit(scope: Scope, *, now_us: int) -> int:
+    """The periods (µs) by which errors are shown over time."""
+    hourly = scope.start is not None and min(scope.last, now_us) - scope.start <= HOURLY_UP_TO
+    return HOUR if hourly else DAY
+
+
+def error_figures(connection: sqlite3.Connection, scope: Scope, *, top: int, unit: int) -> dict[str, Any]:
     """How many errors were logged: by type, severity, session (the `top` that had most), and over time."""
     by_key = read_sums(connection, ERRORS, scope, keys=("error_type", "severity"))
     by_type, by_severity = Counter[str](), Counter[str]()
     for (error_type, severity), (count,) in by_key.items():
         by_type[error_type] += count
         by_severity[severity] += count
-    hourly = scope.start is not None and min(scope.last, now_us) - scope.start <= HOURLY_UP_TO
-    unit = HOUR if hourly else DAY
     series = {key[0]: counts[0] for key, counts in read_sums(connection, ERRORS, scope, unit=unit).items()}
     return {
         "error_count": by_type.total(),
@@ -178,7 +199,7 @@ def run_figures(connection: sqlite3.Connection, scope: Scope) -> dict[str, Any]:
     started = read_sums(connection, RUN_STARTS, scope, keys=("workflow_id",))
     ended = read_sums(connection, RUN_ENDS, scope, keys=("workflow_id",))
     everything = [sum(column) for column in zip(*ended.values(), strict=True)] or [0, 0, 0, 0]
-    histogram = read_durations(connection, scope, [("run", "all")]).get(("run", "all", ""), Counter())
+    histogram = read_durations(connection, scope, [("run", "all")]).get(("run", "all", ""), {})
     by_workflow = {
         workflow: _runs(started.get((workflow,), [0])[0], ended.get((workflow,), [0, 0, 0, 0]))
         for workflow in sorted({key[0] for key in (*started, *ended)})
@@ -206,14 +227,18 @@ def session_count(connection: sqlite3.Connection, scope: Scope) -> int:
     return read_sums(connection, SESSIONS, scope).get((), [0])[0]
 
 
-def _total(connection: sqlite3.Connection, scope: Scope) -> Usage:
-    return Usage.of(read_sums(connection, USAGE, scope).get(()))
+def _usage(
+    connection: sqlite3.Connection, scope: Scope, first: str, second: str
+) -> tuple[Usage, dict[str, Usage], dict[str, Usage]]:
+    """Usage in all, and by each of two keys, the most used first."""
+    found = read_sums(connection, USAGE, scope, keys=(first, second))
+    one, other = (_most_used(regroup(USAGE, found, place)) for place in (0, 1))
+    return Usage.of(regroup(USAGE, found).get(())), one, other
 
 
-def _usage(connection: sqlite3.Connection, scope: Scope, key: str) -> dict[str, Usage]:
-    """Usage by one key, the most used first."""
-    found = {name[0]: Usage.of(sums) for name, sums in read_sums(connection, USAGE, scope, keys=(key,)).items()}
-    return dict(sorted(found.items(), key=lambda item: (-item[1].calls, item[0])))
+def _most_used(found: Mapping[Key, Sequence[int]]) -> dict[str, Usage]:
+    usage = {name: Usage.of(sums) for (name,), sums in found.items()}
+    return dict(sorted(usage.items(), key=lambda item: (-item[1].calls, item[0])))
 
 
 def _ranked(connection: sqlite3.Connection, scope: Scope, by: Ranking, top: int) -> list[Any]:

@@ -12,6 +12,7 @@ from modular_agent.domain.analytics.report_text import as_csv, as_html, as_markd
 from modular_agent.domain.analytics.service import AnalyticsService
 from modular_agent.kit.clock import Clock, rfc3339
 from modular_agent.kit.ids import new_id
+from modular_agent.kit.pagination import Page, PageRequest, decode_cursor, encode_cursor
 from modular_agent.storage.database import Database
 from modular_agent.storage.repositories.reports import ReportRepository, ReportRow, delete_report, put_report
 from modular_agent.storage.rollups import DAY
@@ -21,6 +22,7 @@ __all__ = ["FORMATS", "Document", "ReportsService"]
 
 DEFAULT_DAYS: Final = 7
 TENANT: Final = "default"
+_LISTING: Final = "reports"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +90,14 @@ class ReportsService:
             raise ReportUnknown(report_id=report_id)
         return render(orjson.loads(row.figures), title=row.title, written=written)
 
-    async def page(self, *, page: int, page_size: int) -> tuple[list[dict[str, Any]], int]:
-        """Kept reports, newest first, without their figures; and how many there are."""
-        rows, total = await self._rows.page(tenant=TENANT, limit=page_size, offset=(page - 1) * page_size)
-        return [report_view(row) for row in rows], total
+    async def page(self, request: PageRequest) -> Page[dict[str, Any]]:
+        """Kept reports, newest first, without their figures. Raises `InvalidCursor`."""
+        after = None if request.cursor is None else decode_cursor(request.cursor, _LISTING, ["int", "str"])
+        limit, offset = request.page_size + 1, request.offset
+        rows, total = await self._rows.page(tenant=TENANT, limit=limit, offset=offset, after=after)
+        kept = rows[: request.page_size]
+        cursor = encode_cursor(_LISTING, [kept[-1].created_at, kept[-1].report_id]) if kept else None
+        return Page[dict[str, Any]].cut([report_view(row) for row in rows], request, total=total, cursor=cursor)
 
     async def delete(self, report_id: str) -> None:
         committed = await self._writer.commit(UnitOfWork(then=delete_report(report_id, tenant=TENANT)))

@@ -10,10 +10,13 @@ import orjson
 from modular_agent.domain.analytics.figures import (
     cost_figures,
     error_figures,
+    error_unit,
     performance_figures,
     run_figures,
     session_count,
+    timing_figures,
     token_figures,
+    with_throughput,
 )
 from modular_agent.domain.analytics.period import Period
 from modular_agent.domain.analytics.resources import ProcessResources
@@ -30,6 +33,7 @@ from modular_agent.storage.statistics.scope import Scope
 __all__ = ["AnalyticsService"]
 
 TOP: Final = 20  # sessions
+MOMENT: Final = 1.0  # seconds: how old the last point of a trend may be while nothing is written
 
 
 class AnalyticsService:
@@ -48,8 +52,8 @@ class AnalyticsService:
     async def performance(self, period: Period, *, session_id: str | None = None) -> dict[str, Any]:
         """Response times, throughput, failures; and what the process uses now."""
         scope = await self._scope(period, session_id)
-        now = self._clock.now_us()
-        figures = await self._readers.run(lambda connection: performance_figures(connection, scope, now_us=now))
+        timings = await self._kept(("performance", scope), lambda connection: timing_figures(connection, scope))
+        figures = with_throughput(timings, scope, now_us=self._clock.now_us())
         resources = await asyncio.to_thread(self._resources.view)
         return {"session_id": session_id, **period.view(), **figures, "resource_usage": resources}
 
@@ -67,15 +71,18 @@ class AnalyticsService:
 
     async def errors(self, period: Period, *, session_id: str | None = None, top: int = TOP) -> dict[str, Any]:
         scope = await self._scope(period, session_id)
-        now = self._clock.now_us()
-        figures = await self._readers.run(lambda connection: error_figures(connection, scope, top=top, now_us=now))
+        unit = error_unit(scope, now_us=self._clock.now_us())
+        key = ("errors", scope, top, unit)
+        figures = await self._kept(key, lambda connection: error_figures(connection, scope, top=top, unit=unit))
         return {"session_id": session_id, **period.view(), **figures}
 
     async def trend(self, trend: Trend, *, session_id: str | None = None) -> dict[str, Any]:
         scope = await self._scope(Period(), session_id)
         now = self._clock.now_us()
-        figures = await self._readers.run(
-            lambda connection: trend_of(connection, trend, now_us=now, session_n=scope.session_n, tenant=scope.tenant)
+        figures = await self._kept(
+            ("trend", trend, scope),
+            lambda connection: trend_of(connection, trend, now_us=now, session_n=scope.session_n, tenant=scope.tenant),
+            ttl=MOMENT,
         )
         return {"session_id": session_id, **figures}
 
@@ -91,7 +98,7 @@ class AnalyticsService:
                 "performance": performance_figures(connection, scope, now_us=now),
                 "tokens": token_figures(connection, scope, top=top),
                 "cost": cost_figures(connection, scope, top=top),
-                "errors": error_figures(connection, scope, top=top, now_us=now),
+                "errors": error_figures(connection, scope, top=top, unit=error_unit(scope, now_us=now)),
             }
 
         return {**period.view(), **await self._readers.run(read)}
@@ -108,14 +115,19 @@ class AnalyticsService:
         return found
 
     async def _kept(
-        self, key: tuple[Hashable, ...], read: Callable[[sqlite3.Connection], dict[str, Any]]
+        self,
+        key: tuple[Hashable, ...],
+        read: Callable[[sqlite3.Connection], dict[str, Any]],
+        *,
+        ttl: float | None = None,
     ) -> dict[str, Any]:
-        """Figures that only a commit can change, and not the time: kept until there is one, as bytes."""
+        """Figures that are kept, as bytes, until there is a commit; those that time changes too have a `ttl`."""
 
         async def load() -> bytes:
             return orjson.dumps(await self._readers.run(read), option=orjson.OPT_NON_STR_KEYS)
 
-        figures: dict[str, Any] = orjson.loads(await self._cache.read(("analytics", *key), load, tags=(ANY,)))
+        kept = await self._cache.read(("analytics", *key), load, tags=(ANY,), ttl=ttl)
+        figures: dict[str, Any] = orjson.loads(kept)
         return figures
 
     async def _scope(self, period: Period, session_id: str | None) -> Scope:

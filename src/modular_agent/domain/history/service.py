@@ -66,7 +66,7 @@ class HistoryService:
 
     def __init__(self, database: Database) -> None:
         self._records = database.records
-        self._sessions = SessionRepository(database.readers)
+        self._sessions = SessionRepository(database.readers, cache=database.cache)
 
     async def newest(
         self,
@@ -103,20 +103,23 @@ class HistoryService:
             after_seq=query.after_seq,
         )
         offset = 0 if query.cursor else query.offset
-        narrowed = _behind_cursor(chosen, query)
-        found = await self._records.page(
-            session, narrowed, limit=query.limit, offset=offset, newest_first=query.newest_first
+        found = await self._records.part(
+            session,
+            _behind_cursor(chosen, query),
+            limit=query.limit + 1,
+            offset=offset,
+            newest_first=query.newest_first,
         )
-        total = found.total if narrowed is chosen else await self._records.count(session, chosen)
-        has_next = offset + len(found.records) < found.total and bool(found.records)
+        shown = found[: query.limit]
+        has_next = len(found) > query.limit
         return LogPage(
             session_id=session_id,
-            lines=[record.line[:-1] for record in found.records],
-            total=total,
+            lines=[record.line[:-1] for record in shown],
+            total=await self._records.count(session, chosen),
             limit=query.limit,
             offset=offset,
             has_next=has_next,
-            cursor=encode_cursor(_listing(query), [found.records[-1].seq]) if has_next else None,
+            cursor=encode_cursor(_listing(query), [shown[-1].seq]) if has_next else None,
         )
 
     async def _session(self, session_id: str, tenant: str | None) -> SessionRef:

@@ -8,9 +8,11 @@ from modular_agent.domain.runs.errors import (
     QuestionsOpen,
     RunNotRunning,
     RunQueueFull,
+    RunSuperseded,
 )
 from modular_agent.domain.runs.interventions import Injected, Interventions
 from modular_agent.domain.runs.multitask import Multitask, MultitaskMode
+from modular_agent.domain.runs.recovery import Recovery
 from modular_agent.domain.runs.requests import StartRequest
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.views import RunViews, interrupt_view, waiting_view
@@ -32,10 +34,12 @@ __all__ = [
     "NotPaused",
     "QuestionsOpen",
     "QueueFull",
+    "Recovery",
     "RunAlreadyActive",
     "RunControl",
     "RunNotRunning",
     "RunQueueFull",
+    "RunSuperseded",
     "RunUnknown",
     "RunViews",
     "RunsService",

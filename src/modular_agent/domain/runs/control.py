@@ -8,21 +8,21 @@ import structlog
 from jsonschema.validators import Draft202012Validator
 
 from modular_agent.domain.auth import KeyNotForKeys
-from modular_agent.domain.runs.errors import AnswerInvalid, NoActiveRun, NotPaused, QuestionsOpen
+from modular_agent.domain.runs.errors import AnswerInvalid, NoActiveRun, NotPaused, QuestionsOpen, RunSuperseded
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.runs.terms import ALLOWED
 from modular_agent.engine.store import Facts, RunKey
-from modular_agent.engine.supervisor import Supervisor
+from modular_agent.engine.supervisor import Ended, Supervisor
 from modular_agent.errors import Fault, IllegalTransition
 from modular_agent.events import Record, RecordType
 from modular_agent.kit.clock import Clock
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, RunStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import InterruptClosed, InterruptUnknown, StaleEpoch
-from modular_agent.storage.repositories.interrupts import InterruptRow, answer_interrupt, withdraw_interrupts
+from modular_agent.storage.repositories.interrupts import InterruptRow, answer_interrupt
 from modular_agent.storage.repositories.runs import RunChange, RunRow, change_run
-from modular_agent.storage.repositories.sessions import SessionRow
+from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
 from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
 __all__ = ["RunControl"]
@@ -49,6 +49,8 @@ class RunControl:
         self._supervisor = supervisor
         self._store = store
         self._clock = clock
+        self._sessions = SessionRepository(database.readers)
+        runs.on_end(self._go_on_when_answered)
 
     async def active(self, session: SessionRow) -> RunRow:
         """The session's active run. Raises `NoActiveRun`."""
@@ -84,7 +86,6 @@ class RunControl:
         if not self._supervisor.is_here(run.run_id):
             active = run.status in {RunStatus.RUNNING, RunStatus.PAUSING}
             await self._settle(session, run, (*([RunStatus.STOPPING] if active else []), RunStatus.STOPPED), record)
-            await self._writer.commit(UnitOfWork(then=withdraw_interrupts(run.run_id, now_us=self._clock.now_us())))
         if self._supervisor.is_here(run.run_id):
             verb = self._supervisor.stop if wait else self._supervisor.ask_to_stop
             await verb(run.run_id, record)
@@ -102,6 +103,9 @@ class RunControl:
                 run = await self._runs.close(session.ref, run, status, records=[] if number else [record])
         except (StaleEpoch, IllegalTransition):
             _log.info("control_came_second", run_id=run.run_id, action=record.fields["action"])
+            return
+        if run.status in ENDED_RUN_STATUSES:  # what waits for its end starts now
+            await self._supervisor.tell(Ended(key=RunKey(session.ref, run.run_id, run.epoch), status=run.status))
 
     async def resume(self, session: SessionRow, *, by: str, step: bool = False) -> RunRow:
         """Has a paused run go on (for one step with `step`); answers once it is under way.
@@ -124,14 +128,16 @@ class RunControl:
     async def retry(self, session: SessionRow, *, by: str, run_id: str | None = None) -> RunRow:
         """Takes up the session's last run (or the given one) where it failed or was stopped.
 
-        Raises `NoActiveRun` when there is none, `IllegalTransition` when it did not fail or stop.
+        Raises `NoActiveRun` when there is none, `IllegalTransition` when it did not fail or stop, and `RunSuperseded`
+        when a later run has gone on with the session's state.
         """
-        if run_id is None:
-            page = await self._runs.rows.page(session.ref, limit=1)
-            if not page.runs:
-                raise NoActiveRun(session_id=session.session_id)
-            run_id = page.runs[0].run_id
-        run = await self._runs.get(session.ref, run_id)
+        page = await self._runs.rows.page(session.ref, limit=1)
+        if not page.runs and run_id is None:
+            raise NoActiveRun(session_id=session.session_id)
+        run = page.runs[0] if run_id is None else await self._runs.get(session.ref, run_id)
+        if run.run_id != page.runs[0].run_id:
+            raise RunSuperseded(run_id=run.run_id, newest=page.runs[0].run_id)
+        run_id = run.run_id
         if run.status not in _TAKES_UP:
             raise IllegalTransition(noun="run", status=run.status, target=RunStatus.RUNNING)
         try:
@@ -142,11 +148,20 @@ class RunControl:
         return await self._runs.get(session.ref, run.run_id)
 
     async def answer(
-        self, session: SessionRow, interrupt_id: str, answer: Any, *, by: str, key_id: str | None = None
+        self,
+        session: SessionRow,
+        interrupt_id: str,
+        answer: Any,
+        *,
+        by: str,
+        key_id: str | None = None,
+        wait: bool = True,
     ) -> RunRow:
         """Answers a question of the session's run, and has the run go on when it was the last one open.
 
-        Parallel branches that ask about the same limit take the same answer. `key_id` is the API key of who answers.
+        Other branches may still execute: then it goes on when they have ended, which only `wait` waits for. Parallel
+        branches that ask about the same limit take the same answer. `key_id` is the API key of who answers.
+
         Raises `InterruptUnknown`, `InterruptClosed` for a second answer, `AnswerInvalid` for one that does not fit,
         `KeyNotForKeys` for one that would lift a limit that others set for the key.
         """
@@ -166,6 +181,10 @@ class RunControl:
                     with contextlib.suppress(InterruptClosed):  # answered by somebody else meanwhile
                         run = await self._runs.get(session.ref, row.run_id)
                         await self._store_answer(session, run, other, answer, by)
+        if self._supervisor.is_here(run.run_id):  # other branches still execute: they end in a pause
+            if not wait:
+                return await self._runs.get(session.ref, run.run_id)
+            await self._supervisor.settled(run.run_id)
         return await self._after_answer(session, run)
 
     async def _store_answer(self, session: SessionRow, run: RunRow, row: InterruptRow, answer: Any, by: str) -> None:
@@ -190,8 +209,6 @@ class RunControl:
         await self._writer.commit(unit)
 
     async def _after_answer(self, session: SessionRow, run: RunRow) -> RunRow:
-        if self._supervisor.is_here(run.run_id):  # other branches still execute: they end in a pause
-            await self._supervisor.wait(run.run_id)
         run = await self._runs.get(session.ref, run.run_id)
         waiting = [row for row in await self._runs.interrupts.of_run(run.run_id, session.ref) if row.status == "open"]
         if run.status is RunStatus.PAUSED and not waiting:
@@ -201,6 +218,16 @@ class RunControl:
                 _log.info("control_came_second", run_id=run.run_id, action="answer")
             run = await self._runs.get(session.ref, run.run_id)
         return run
+
+    async def _go_on_when_answered(self, ended: Ended) -> None:
+        """Has a run go on whose questions were all answered while other branches of it executed."""
+        if ended.status is not RunStatus.PAUSED:
+            return
+        key = ended.key
+        run = await self._runs.get(key.session, key.run_id)
+        session = await self._sessions.by_number(key.session.n)
+        if session is not None and run.status is RunStatus.PAUSED and await self._runs.is_answered(key.session, run):
+            await self._after_answer(session, run)
 
     async def end_for_deletion(self, session: SessionRow, *, by: str) -> None:
         """Stops the session's run, if it has one."""

@@ -10,6 +10,7 @@ __all__ = [
     "QuestionsOpen",
     "RunNotRunning",
     "RunQueueFull",
+    "RunSuperseded",
 ]
 
 
@@ -56,6 +57,15 @@ class NotPaused(AgentError):
     kind = Kind.CONFLICT
     english = "Session {session_id} has no paused run."
     chinese = "会话 {session_id} 没有已暂停的运行。"
+
+
+class RunSuperseded(AgentError):
+    """A later run has taken up what this one left."""
+
+    code = "run_superseded"
+    kind = Kind.CONFLICT
+    english = "Run {run_id} cannot be taken up: the session has gone on with run {newest}. Start a new run."
+    chinese = "无法继续运行 {run_id}：会话已在运行 {newest} 中继续。请启动新的运行。"
 
 
 class QuestionsOpen(AgentError):

@@ -104,17 +104,24 @@ class Interventions:
 
     async def _start_with_the_rest(self, ended: Ended) -> None:
         """Messages that no model call of a completed run took start the next one."""
-        if ended.status is not RunStatus.COMPLETED or not ended.inbox_waits:
-            return
-        rows = await self._runs.rows.inbox(ended.key.session)
-        waiting = [row for row in rows if row.run_id == ended.key.run_id]
-        session = await self._sessions.by_number(ended.key.session.n) if waiting else None
+        if ended.status is RunStatus.COMPLETED and ended.inbox_waits:
+            await self._start_next(ended.key.session.n)
+
+    async def recover(self) -> None:
+        """Starts what the completed runs of sessions without an active run have left."""
+        for n in await self._runs.rows.with_leftovers():
+            await self._start_next(n)
+
+    async def _start_next(self, session_n: int) -> None:
+        waiting = await self._runs.rows.leftovers(session_n)
+        session = await self._sessions.by_number(session_n) if waiting else None
         if session is None:
             return
         ids = [row.inbox_id for row in waiting]
         state = {"messages": [row.message for row in waiting]}
         try:
-            charged = await self._runs.charged(session.ref, ended.key.run_id)
+            run_id = waiting[-1].run_id  # the run that they were for
+            charged = None if run_id is None else await self._runs.charged(session.ref, run_id)
             request = StartRequest(state=state, requested_by="inbox", key_id=charged)
             run_id = await self._runs.start(session, request, inbox_ids=ids)
         except AgentError as error:

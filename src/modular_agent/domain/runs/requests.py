@@ -66,9 +66,31 @@ def _message_faults(item: Any, path: str) -> Iterator[tuple[str, str]]:
     if message.get("role") not in ROLES:
         yield f"{path}.role", f"must be one of {', '.join(ROLES)}"
     yield from _content_faults(message.get("content"), f"{path}.content")
-    calls = message.get("tool_calls")
-    if calls is not None and not isinstance(calls, list):
-        yield f"{path}.tool_calls", "must be a list"
+    if message.get("role") == "tool" and not _is_text(message.get("tool_call_id")):
+        yield f"{path}.tool_call_id", "must name the call that this is the result of"
+    yield from _call_faults(message.get("tool_calls"), f"{path}.tool_calls")
+
+
+def _call_faults(calls: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Where and why the tool calls of a message cannot be used."""
+    if calls is None:
+        return
+    if not isinstance(calls, list):
+        yield path, "must be a list"
+        return
+    for number, call in enumerate(cast("list[Any]", calls)):
+        fields = cast("dict[str, Any]", call) if isinstance(call, dict) else {}
+        function = fields.get("function")
+        named = cast("dict[str, Any]", function) if isinstance(function, dict) else {}
+        if not (_is_text(fields.get("id")) and _is_text(named.get("name")) and isinstance(named.get("arguments"), str)):
+            yield (
+                f"{path}.{number}",
+                'a call is {"id", "type": "function", "function": {"name", "arguments": JSON text}}',
+            )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _content_faults(content: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from modular_agent.domain.auth import ApiKeys
 from modular_agent.domain.configuration.values import LiveValues
 from modular_agent.domain.runs.going_back import ROLLED_BACK, GoingBack
 from modular_agent.domain.runs.requests import StartRequest, check_start
-from modular_agent.domain.runs.store import DatabaseRunStore
+from modular_agent.domain.runs.store import WITHDRAWING, DatabaseRunStore
 from modular_agent.domain.runs.terms import RunTerms
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
@@ -23,15 +23,16 @@ from modular_agent.engine.workflow import LOGGED, Workflow
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock
 from modular_agent.kit.ids import new_id
-from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus, SessionStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, SESSION_STATUS_OF_RUN, RunStatus, SessionStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, RunAlreadyActive, RunUnknown
 from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.api_keys import ApiKeyRow, charge_to_key
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, settled_checkpoint
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
-from modular_agent.storage.repositories.interrupts import InterruptRepository
+from modular_agent.storage.repositories.interrupts import InterruptRepository, forget_withdrawn, withdraw_interrupts
 from modular_agent.storage.repositories.runs import (
+    InboxRow,
     NewRun,
     RunChange,
     RunRepository,
@@ -120,7 +121,9 @@ class RunsService:
         if request.checkpoint_id is not None:
             await self._go_back(session, workflow, request.checkpoint_id, by=request.requested_by)
         fresh = await self._is_fresh(session)
-        given = await self._input(session, workflow, request, fresh=fresh)
+        injected = await self._not_consumed(session)
+        given = await self._input(session, workflow, request, fresh=fresh, injected=[row.message for row in injected])
+        inbox_ids = [*inbox_ids, *(row.inbox_id for row in injected)]
         charged = await self._charged(session, request.key_id)
         key = RunKey(session.ref, run_id or new_id("run"), 1)
         admission = self._supervisor.admit()
@@ -168,8 +171,20 @@ class RunsService:
             return True
         return not self._saver.holds(session.ref) and await self._store.checkpoint(session.ref, "", None) is None
 
+    async def _not_consumed(self, session: SessionRow) -> list[InboxRow]:
+        """Messages for a run that was stopped, or failed, before one of its model calls took them."""
+        if session.status not in _CARRYING:
+            return []
+        return [row for row in await self._runs.inbox(session.ref) if row.run_id is not None]
+
     async def _input(
-        self, session: SessionRow, workflow: Workflow, request: StartRequest, *, fresh: bool
+        self,
+        session: SessionRow,
+        workflow: Workflow,
+        request: StartRequest,
+        *,
+        fresh: bool,
+        injected: Sequence[Any],  # messages as they wait in the inbox
     ) -> dict[str, Any]:
         """What the graph starts with, as JSON: what was left over, the session's initial state, the request's own."""
         given: dict[str, Any] = {}
@@ -180,6 +195,8 @@ class RunsService:
         if fresh and not (messages or given):
             given.update(session.initial_state)
         given.update(request.state)
+        if injected:
+            messages = [*messages, *normalised(list(injected), node="input")]
         if "messages" in given:
             messages = [*messages, *normalised(given["messages"], node="input")]
         if request.message is not None:
@@ -191,16 +208,24 @@ class RunsService:
     async def _left_over(
         self, session: SessionRow, workflow: Workflow
     ) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
-        """What the session's last run was given or did, and no state holds: it was stopped early, or failed."""
-        page = await self._runs.page(session.ref, limit=1)
-        run = page.runs[0] if page.runs else None
+        """What the session's last run was given or did, and no state holds: it was stopped early, or failed.
+
+        Runs that were rolled back are passed over: what they had carried over themselves is the last one's before them.
+        """
+        run = await self._last_run(session.ref)
         if run is not None and not await self._checkpoints.left_by(session.ref, run.run_id):
-            pending: dict[str, Any] = run.pending or {}
-            if ROLLED_BACK in pending:
-                return [], {}
             messages = [{**message, LOGGED: True} for message in run.input.get("messages", ())]
             return messages, {key: value for key, value in run.input.items() if key != "messages"}
         return await workflow.unfinished(self._saver, session.ref)
+
+    async def _last_run(self, session: SessionRef) -> RunRow | None:
+        """The last run that was not rolled back."""
+        offset = 0
+        while True:
+            page = await self._runs.page(session, limit=1, offset=offset)
+            if not page.runs or ROLLED_BACK not in (page.runs[0].pending or {}):
+                return page.runs[0] if page.runs else None
+            offset += 1
 
     async def _store_run(
         self,
@@ -274,7 +299,7 @@ class RunsService:
             workflow=workflow,
             input=None if taken else workflow.graph_input(run.input),
             answers={row.graph_id: row.answer for row in asked if row.status == "answered"},
-            asked=frozenset(row.graph_id for row in asked),
+            asked=frozenset(row.graph_id for row in asked if row.status != "withdrawn"),  # a stop took those back
             update=_edit(run),
             overrides=session.agent_config,
             terms=self._terms.of(session, workflow.spec.limits, run_id=run.run_id, limits=changed.limits, key=charged),
@@ -298,6 +323,8 @@ class RunsService:
         else:
             records = [*([control] if control else []), _run_record(key, status)]
             self._store.add_facts(unit, key, Facts(records=records))
+            if run.status in ENDED_RUN_STATUSES:
+                unit.first = forget_withdrawn(run.run_id)
             unit.then = transition_run(
                 run.run_id,
                 status,
@@ -310,35 +337,8 @@ class RunsService:
         assert committed.result is not None
         return committed.result
 
-    async def recover(self) -> int:
-        """Takes up every run that a process left behind; answers how many.
-
-        Paused ones stay paused, unless their last question was answered just before.
-        """
-        count = 0
-        for ref, run in await self._runs.all_active():
-            try:
-                count += await self._recover(ref, run)
-            except Exception:  # noqa: BLE001 - one run that cannot go on must not keep the others
-                _log.exception("recovery_failed", session_id=ref.session_id, run_id=run.run_id)
-        return count
-
-    async def _recover(self, ref: SessionRef, run: RunRow) -> bool:
-        if run.status is RunStatus.PAUSED and not await self._is_answered(ref, run):
-            return False
-        if run.status is RunStatus.STOPPING:
-            await self.close(ref, run, RunStatus.STOPPED)
-            return False
-        if run.status is RunStatus.PAUSING:
-            await self.close(ref, run, RunStatus.PAUSED)
-            return False
-        session = await self._sessions.by_number(ref.n)
-        assert session is not None
-        await self.go_on(session, run)
-        return True
-
-    async def _is_answered(self, ref: SessionRef, run: RunRow) -> bool:
-        """Whether a paused run was about to go on: its last question was answered, and nobody has held it since."""
+    async def is_answered(self, ref: SessionRef, run: RunRow) -> bool:
+        """Whether a paused run is to go on: its last question was answered, and nobody has held it since."""
         asked = await self._interrupts.of_run(run.run_id, ref)
         if not any(row.status == "answered" for row in asked) or any(row.status == "open" for row in asked):
             return False
@@ -356,6 +356,8 @@ class RunsService:
         key = RunKey(ref, run.run_id, run.epoch)
         unit: UnitOfWork[RunRow] = UnitOfWork()
         self._store.add_facts(unit, key, Facts(records=[*records, _run_record(key, status)]))
+        if status in WITHDRAWING:
+            unit.first = withdraw_interrupts(run.run_id, now_us=self._clock.now_us())
         unit.then = transition_run(
             run.run_id, status, now_us=self._clock.now_us(), expected_epoch=run.epoch, raise_epoch=True
         )

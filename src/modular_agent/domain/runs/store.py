@@ -1,7 +1,7 @@
 """The engine's port for what must be durable, on the database: facts become units of work."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -22,6 +22,7 @@ from modular_agent.engine.store import (
 )
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock
+from modular_agent.lifecycle import RunStatus
 from modular_agent.storage import models as tables
 from modular_agent.storage.database import Database
 from modular_agent.storage.records import RecordFilter
@@ -30,14 +31,15 @@ from modular_agent.storage.repositories import checkpoints as stored
 from modular_agent.storage.repositories import runs as run_rows
 from modular_agent.storage.repositories.effects import NewEffect, record_attempt, record_intent
 from modular_agent.storage.repositories.errors import ErrorRow, put_error
-from modular_agent.storage.repositories.interrupts import open_interrupt
+from modular_agent.storage.repositories.interrupts import open_interrupt, withdraw_interrupts
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository, LlmCallRow, put_llm_call
 from modular_agent.storage.repositories.sessions import SessionRepository
 from modular_agent.storage.repositories.spending import SpendingRepository, SpendingRow, add_spending
 from modular_agent.storage.unit_of_work import Committed, Conflict, Counters, Fence, UnitOfWork, in_order
 
-__all__ = ["DatabaseRunStore"]
+__all__ = ["WITHDRAWING", "DatabaseRunStore"]
 
+WITHDRAWING: Final = frozenset({RunStatus.STOPPED, RunStatus.FAILED})  # nobody waits for an answer any more
 Step = Callable[..., object]  # of a unit of work; what it is given is the storage's business
 
 
@@ -129,6 +131,9 @@ class DatabaseRunStore:
         unit.first = step  # a refused change must refuse its records too
         unit.touches = ("sessions", run.session.n)
         unit.then = run_rows.inbox_waits(run.session)
+        if change.status in WITHDRAWING:  # last of all: a question may be among the facts
+            withdraw = withdraw_interrupts(run.run_id, now_us=self._clock.now_us())
+            unit.then = in_order(withdraw, unit.then)
         return self._changed(self._writer.submit(unit))
 
     @staticmethod

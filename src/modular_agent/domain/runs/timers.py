@@ -69,7 +69,7 @@ class Timers:
             return
         try:
             answer = row.question.get("default_answer")
-            await self._control.answer(session, row.interrupt_id, answer, by="timer")
+            await self._control.answer(session, row.interrupt_id, answer, by="timer", wait=False)
         except AgentError as error:  # answered or stopped meanwhile, or no place: the next look finds what is left
             _log.warning("timer_answer_refused", interrupt_id=row.interrupt_id, code=error.code)
             await asyncio.sleep(1.0)

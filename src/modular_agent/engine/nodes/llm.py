@@ -13,6 +13,7 @@ from modular_agent.engine.errors import OutputInvalid
 from modular_agent.engine.models import ModelDirectory, request_parameters
 from modular_agent.engine.nodes.conversation import message_record, text_of, user_message
 from modular_agent.engine.nodes.model_call import Conversation, call_model
+from modular_agent.engine.nodes.pairing import is_paired, paired
 from modular_agent.engine.nodes.reading import render
 from modular_agent.engine.nodes.visit import Updates, Visit
 from modular_agent.engine.prompts import Prompt
@@ -70,9 +71,10 @@ class Llm:
         parameters = request_parameters(self.parameters, overrides)
         if self.output is not None:
             parameters["response_schema"] = self.output
-        conversation = Conversation(
-            messages=[system, *messages] if system else messages, references=_references(system, messages)
-        )
+        references = _references(system, messages)
+        if not is_paired(messages):
+            messages, references = paired(messages), {**references, "mended": True}
+        conversation = Conversation(messages=[system, *messages] if system else messages, references=references)
         message = await call_model(
             visit,
             self.models.chain(self.model, overrides),

@@ -196,11 +196,21 @@ def _wire_message(message: Message, dialect: Dialect) -> dict[str, Any]:
 
 
 def _wire_call(call: Mapping[str, Any], echo_extra: str | None) -> dict[str, Any]:
-    wire = {"id": call["id"], "type": "function", "function": call["function"]}
+    function = call["function"]
+    if not _is_object(function["arguments"]):  # some servers read them; the model shall see what it wrote
+        function = {**function, "arguments": orjson.dumps({"arguments": function["arguments"]}).decode()}
+    wire = {"id": call["id"], "type": "function", "function": function}
     extra = call.get("extra_content")
     if extra and echo_extra and echo_extra in extra:
         wire["extra_content"] = {echo_extra: extra[echo_extra]}
     return wire
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False
 
 
 def _wire_tool(tool: ToolSchema, dialect: Dialect) -> dict[str, Any]:

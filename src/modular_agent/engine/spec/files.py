@@ -19,6 +19,7 @@ from modular_agent.engine.spec.model import (
 )
 from modular_agent.engine.spec.report import Report
 from modular_agent.engine.spec.source import Source
+from modular_agent.engine.spec.typed import read_typed
 
 if TYPE_CHECKING:  # Jinja2 is imported when there is a prompt
     from modular_agent.engine.prompts import Prompt, PromptInvalid, PromptSet
@@ -90,8 +91,10 @@ class Files:
         if text is None:
             return
         try:
+            from modular_agent.engine.providers.script import Script
+
             document = read_document(text, file=self._source.locate(written))
-            self._report.extend(document.faults)
+            self._report.extend(read_typed(document, Script)[1])
             found[written] = document.data()
         except WorkflowInvalid as error:
             self._report.extend(error.faults)

@@ -18,9 +18,10 @@ from modular_agent.errors import Fault
 
 __all__ = ["Shape", "read_shape"]
 
-_ROUNDS: Final = 4
+_ROUNDS: Final = 5
 _NAMED: Final = ("models", "tools", "nodes")
 _LISTED: Final = ("edges", "tests")
+_APART: Final = ("description", "effect", "timeout", "retry", "cache", "temperature", "max_tokens", "max_parallel")
 _STAND_INS: Final[dict[str, Any]] = {"schema": "modular-agent/v1", "name": "workflow"}
 
 
@@ -103,6 +104,8 @@ def _doomed(path: KeyPath, kind: str) -> KeyPath:
     """The smallest part that has to go for the rest to be typed."""
     if kind == "extra_forbidden":
         return path
+    if path and path[0] in _NAMED and len(path) > 2 and path[2] in _APART:
+        return path[:3]  # no other check depends on it
     if path and path[0] in (*_NAMED, *_LISTED) and len(path) > 1:
         return path[:2]
     return path[:1]

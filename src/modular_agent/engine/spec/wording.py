@@ -104,7 +104,7 @@ class Wording:
             return self._at(path, "unknown_key", f"there is no key {path[-1]!r} here", suggestion, key=True)
         if kind in ("union_tag_invalid", "union_tag_not_found"):
             return self._node_type(path, kind, context)
-        if kind == "literal_error":
+        if kind in ("literal_error", "enum"):
             return self._choice(path, context)
         is_key = error["loc"][-1] == "[key]"
         return self._at(path, "bad_name" if is_key else "invalid_value", _sentence(kind, error, context), key=is_key)

@@ -14,7 +14,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from modular_agent.storage.connections import open_reading
 from modular_agent.storage.errors import DatabaseForeign, DatabaseTooNew
-from modular_agent.storage.models import metadata
+from modular_agent.storage.models import SESSION_GRAMS, metadata
 
 __all__ = ["HEAD", "SchemaState", "check", "create", "migrate", "refuse_foreign", "upgrade"]
 
@@ -82,11 +82,11 @@ def upgrade(connection: sqlite3.Connection, *, name: str = "") -> None:
         if state.revision is None:
             create(connection)
             connection.execute("COMMIT")
-        elif not state.current:
-            migrate(connection, state.revision)
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+    if state.revision is not None and not state.current:
+        migrate(connection, state.revision)
 
 
 def create(connection: sqlite3.Connection) -> None:
@@ -97,11 +97,15 @@ def create(connection: sqlite3.Connection) -> None:
         connection.execute(str(CreateTable(table).compile(dialect=dialect)).lstrip())
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             connection.execute(str(CreateIndex(index).compile(dialect=dialect)))
+    connection.execute(SESSION_GRAMS)
     connection.execute("INSERT INTO alembic_version VALUES (?)", (HEAD,))
 
 
 def migrate(connection: sqlite3.Connection, revision: str | None, *, target: str = "head") -> None:
-    """Runs the migrations from `revision` to `target` in the transaction that the caller has begun, and commits it."""
+    """Runs the migrations from `revision` to `target` in one transaction; none, if another process was quicker.
+
+    The connection is as for `upgrade`.
+    """
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -119,6 +123,8 @@ def migrate(connection: sqlite3.Connection, revision: str | None, *, target: str
             raise DatabaseTooNew(revision=revision) from error
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
     with engine.begin() as shared:
+        # Not before: SQLAlchemy rolls back what it finds when it looks at a connection for the first time.
+        connection.execute("BEGIN IMMEDIATE")
         config.attributes["connection"] = shared
         command.upgrade(config, target)
         broken = connection.execute("PRAGMA foreign_key_check").fetchall()

@@ -15,8 +15,9 @@ from modular_agent.storage.models.idempotency import idempotency_keys
 from modular_agent.storage.models.interrupts import interrupts
 from modular_agent.storage.models.llm_calls import llm_calls
 from modular_agent.storage.models.metadata import metadata
-from modular_agent.storage.models.records import log_files, mirror, records
+from modular_agent.storage.models.records import MESSAGE_TYPE_SQL, log_files, mirror, records
 from modular_agent.storage.models.runs import ACTIVE_STATUSES_SQL, run_inbox, runs
+from modular_agent.storage.models.session_grams import SESSION_GRAMS
 from modular_agent.storage.models.sessions import sessions
 from modular_agent.storage.models.spending import spending
 from modular_agent.storage.models.statistics import (
@@ -34,6 +35,8 @@ from modular_agent.storage.models.workflows import workflow_versions, workflows
 
 __all__ = [
     "ACTIVE_STATUSES_SQL",
+    "MESSAGE_TYPE_SQL",
+    "SESSION_GRAMS",
     "SUMS",
     "api_keys",
     "bookmarks",

@@ -18,7 +18,7 @@ errors = Table(
     Column("message", Text, nullable=False),
     Column("severity", Text, nullable=False),
     Column("fingerprint", Text, nullable=False),
-    Index("ix_errors_ts", "ts"),
+    Index("ix_errors_ts", "ts", "session_n"),
     Index("ix_errors_fingerprint", "fingerprint", "ts"),
     Index("ix_errors_session", "session_n", "ts"),
 )

@@ -1,10 +1,13 @@
 """The log: records with their line and their place in the files that mirror them."""
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
 
 from modular_agent.storage.models.metadata import metadata
 
-__all__ = ["log_files", "mirror", "records"]
+__all__ = ["MESSAGE_TYPE_SQL", "log_files", "mirror", "records"]
+
+# As a query has to repeat it, for SQLite to find it in the index.
+MESSAGE_TYPE_SQL = "json_extract(CAST(line AS TEXT), '$.message_type')"
 
 records = Table(
     "records",
@@ -22,6 +25,9 @@ records = Table(
     Column("length", Integer, nullable=False),  # in bytes, newline included
     Column("line", LargeBinary, nullable=False),
     Index("ix_records_place", "session_n", "seq", "record_type", "ts", unique=True),
+    Index(
+        "ix_records_messages", "session_n", "seq", text(MESSAGE_TYPE_SQL), sqlite_where=text("record_type = 'message'")
+    ),
     sqlite_autoincrement=True,
 )
 

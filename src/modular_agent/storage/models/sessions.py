@@ -37,11 +37,13 @@ sessions = Table(
     Column("unpriced_tokens", Integer, nullable=False),
     Column("cost_nano", Integer, nullable=False),
     Column("deleted_at", Integer),  # set first of all by a deletion: from then on the session is not found
-    Index("ix_sessions_created", "tenant", "created_at", "n"),
+    # Each order of lists, with what lists are filtered by: rows that a page skips are not read.
+    Index("ix_sessions_created", "tenant", "created_at", "n", "status", "workflow_id"),
     Index("ix_sessions_updated", "tenant", "updated_at", "n"),
     Index("ix_sessions_status", "tenant", "status", "updated_at", "n"),
-    Index("ix_sessions_cost", "tenant", "cost_nano", "n"),
-    Index("ix_sessions_tokens", "tenant", text("(prompt_tokens + completion_tokens)"), "n"),
+    Index("ix_sessions_cost", "tenant", "cost_nano", "n", "status"),
+    Index("ix_sessions_tokens", "tenant", text("(prompt_tokens + completion_tokens)"), "n", "status"),
+    Index("ix_sessions_id", "tenant", "session_id", "n", "status"),
     Index("ix_sessions_deleted", "deleted_at", sqlite_where=text("deleted_at IS NOT NULL")),
     sqlite_autoincrement=True,
 )

@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 
 from modular_agent.events import SessionRef
+from modular_agent.kit.pagination import CursorValue
 from modular_agent.storage.errors import InterruptClosed, InterruptUnknown
 from modular_agent.storage.models import interrupts
 from modular_agent.storage.readers import Readers
@@ -20,6 +21,7 @@ __all__ = [
     "WaitingFilter",
     "WaitingRow",
     "answer_interrupt",
+    "forget_withdrawn",
     "open_interrupt",
     "withdraw_interrupts",
 ]
@@ -135,6 +137,19 @@ def withdraw_interrupts(run_id: str, *, now_us: int) -> Callable[[sqlite3.Connec
     return step
 
 
+def forget_withdrawn(run_id: str) -> Callable[[sqlite3.Connection], None]:
+    """The step that makes room for the questions of a run that is taken up: it will ask them again, by the same ids."""
+
+    def step(connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "DELETE FROM interrupts WHERE run_id = ?1 AND status = 'withdrawn'"
+            " AND session_n = (SELECT session_n FROM runs WHERE run_id = ?1)",
+            (run_id,),
+        )
+
+    return step
+
+
 @dataclass(frozen=True, slots=True)
 class WaitingRow:
     """An open question with what it belongs to."""
@@ -143,6 +158,12 @@ class WaitingRow:
     session_id: str
     workflow_id: str
     title: str | None
+    number: int  # in the order in which questions were asked
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it stands in the list of all that waits."""
+        return self.interrupt.created_at, self.number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,17 +201,27 @@ class InterruptRepository:
             return await self._rows("status = 'open'", ())
         return await self._rows("session_n = ? AND status = 'open'", (session.n,))
 
-    async def waiting(self, chosen: WaitingFilter, *, limit: int, offset: int = 0) -> tuple[list[WaitingRow], int]:
-        """A page of the open questions of all sessions, oldest first, and how many there are."""
+    async def waiting(
+        self, chosen: WaitingFilter, *, limit: int, offset: int = 0, after: Sequence[CursorValue] | None = None
+    ) -> tuple[list[WaitingRow], int]:
+        """A page of the open questions of all sessions, oldest first, and how many there are.
+
+        From number `offset` on, or those behind a row's `place`.
+        """
         condition, values = chosen.condition()
         joined = f"FROM interrupts i JOIN sessions s ON s.n = i.session_n WHERE {condition}"
         columns = ", ".join(f"i.{column.strip()}" for column in _COLUMNS.split(","))
-        listed = f"SELECT {columns}, s.session_id, s.workflow_id, s.title {joined} ORDER BY i.created_at, i.rowid"
+        behind = "" if after is None else " AND (i.created_at, i.rowid) > (?, ?)"
+        listed = (
+            f"SELECT {columns}, s.session_id, s.workflow_id, s.title, i.rowid {joined}{behind}"
+            " ORDER BY i.created_at, i.rowid LIMIT ? OFFSET ?"
+        )
+        part = (*(after or ()), limit, 0 if after else offset)
 
         def read(connection: sqlite3.Connection) -> tuple[list[WaitingRow], int]:
-            rows = connection.execute(f"{listed} LIMIT ? OFFSET ?", (*values, limit, offset)).fetchall()
+            rows = connection.execute(listed, (*values, *part)).fetchall()
             (total,) = connection.execute(f"SELECT COUNT(*) {joined}", values).fetchone()
-            return [WaitingRow(InterruptRow.of(row[:-3]), *row[-3:]) for row in rows], total
+            return [WaitingRow(InterruptRow.of(row[:-4]), *row[-4:]) for row in rows], total
 
         return await self._readers.run(read)
 

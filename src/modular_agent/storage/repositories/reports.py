@@ -1,10 +1,11 @@
 """Kept reports."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Final
 
+from modular_agent.kit.pagination import CursorValue
 from modular_agent.storage.models import reports
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.sql import column_list
@@ -59,14 +60,20 @@ class ReportRepository:
         )
         return ReportRow.of(rows[0]) if rows else None
 
-    async def page(self, *, tenant: str, limit: int, offset: int) -> tuple[list[ReportRow], int]:
-        """Some reports, newest first, without their figures; and how many there are."""
+    async def page(
+        self, *, tenant: str, limit: int, offset: int, after: Sequence[CursorValue] | None = None
+    ) -> tuple[list[ReportRow], int]:
+        """Some reports, newest first, without their figures; and how many there are.
+
+        From number `offset` on, or those behind a report's `created_at` and id.
+        """
+        behind = "" if after is None else " AND (created_at, report_id) < (?, ?)"
 
         def read(connection: sqlite3.Connection) -> tuple[list[ReportRow], int]:
             rows = connection.execute(
-                "SELECT report_id, tenant, title, created_at, start_ts, end_ts, '' FROM reports WHERE tenant = ?"
-                " ORDER BY created_at DESC, report_id LIMIT ? OFFSET ?",
-                (tenant, limit, offset),
+                "SELECT report_id, tenant, title, created_at, start_ts, end_ts, '' FROM reports"
+                f" WHERE tenant = ?{behind} ORDER BY created_at DESC, report_id DESC LIMIT ? OFFSET ?",
+                (tenant, *(after or ()), limit, 0 if after else offset),
             ).fetchall()
             (total,) = connection.execute("SELECT count(*) FROM reports WHERE tenant = ?", (tenant,)).fetchone()
             return [ReportRow.of(row) for row in rows], total

@@ -10,6 +10,7 @@ import orjson
 
 from modular_agent.events import SessionRef
 from modular_agent.kit.ids import new_id
+from modular_agent.kit.pagination import CursorValue
 from modular_agent.lifecycle import (
     ENDED_RUN_STATUSES,
     SESSION_STATUS_OF_RUN,
@@ -92,10 +93,11 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """Some of a session's runs, newest first, and how many there are."""
+    """Some of a session's runs, newest first, how many there are, and behind which place the next page begins."""
 
     runs: list[RunRow]
     total: int
+    after: tuple[int, int] | None  # the last one's created_at and rowid; None at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,8 @@ def create_run(new: NewRun) -> Callable[[sqlite3.Connection], RunRow]:
             raise SessionUnknown(session_id=new.session.session_id)
         n, last_seq = session
         values = (new.run_id, n, new.status.value, new.epoch, _json(new.input), _json(new.limits), "{}", None)
-        values += (new.now_us, new.now_us if new.status is RunStatus.RUNNING else None, None, 0, last_seq)
+        created = _created_at(connection, n, new)
+        values += (created, created if new.status is RunStatus.RUNNING else None, None, 0, last_seq)
         values += (None, 0, None, None)
         rows = connection.execute(
             f"INSERT INTO runs VALUES ({marks(len(values))}) ON CONFLICT (session_n) WHERE {ACTIVE_STATUSES_SQL}"
@@ -178,7 +181,7 @@ def create_run(new: NewRun) -> Callable[[sqlite3.Connection], RunRow]:
         ).fetchall()
         if not rows:
             raise _already_active(connection, n)
-        count_run_start(connection, n, created_at=new.now_us)
+        count_run_start(connection, n, created_at=created)
         _follow(connection, n, new.run_id, new.status, new.now_us)
         return RunRow.of(rows[0])
 
@@ -331,19 +334,39 @@ class RunRepository:
         found = [(row[0], RunRow.of(row[1:])) for row in rows]
         return [(SessionRef(run.session_n, session_id), run) for session_id, run in found]
 
-    async def page(self, session: SessionRef, *, limit: int, offset: int = 0) -> RunPage:
-        """The session's runs, newest first."""
+    async def page(
+        self, session: SessionRef, *, limit: int, offset: int = 0, after: Sequence[CursorValue] | None = None
+    ) -> RunPage:
+        """The session's runs, newest first: from number `offset` on, or those behind the place `after`."""
+        behind = "" if after is None else " AND (created_at, rowid) < (?, ?)"
 
         def read(connection: sqlite3.Connection) -> RunPage:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM runs WHERE session_n = ?"
+                f"SELECT rowid, {_COLUMNS} FROM runs WHERE session_n = ?{behind}"
                 " ORDER BY created_at DESC, rowid DESC LIMIT ? OFFSET ?",
-                (session.n, limit, offset),
+                (session.n, *(after or ()), limit + 1, 0 if after else offset),
             ).fetchall()
             count = connection.execute("SELECT count(*) FROM runs WHERE session_n = ?", (session.n,)).fetchone()[0]
-            return RunPage([RunRow.of(row) for row in rows], count)
+            runs = [RunRow.of(row[1:]) for row in rows[:limit]]
+            last = (runs[-1].created_at, rows[limit - 1][0]) if len(rows) > limit else None
+            return RunPage(runs, count, last)
 
         return await self._readers.run(read)
+
+    async def leftovers(self, session_n: int) -> list[InboxRow]:
+        """The messages that completed runs of a session did not take, oldest first."""
+        return await self._readers.run(
+            lambda connection: [row for row in _inbox(connection, session_n) if _is_completed(connection, row.run_id)]
+        )
+
+    async def with_leftovers(self) -> list[int]:
+        """The sessions (by number) without an active run in which completed runs left messages."""
+        rows = await self._readers.query(
+            "SELECT DISTINCT i.session_n FROM run_inbox i JOIN runs r ON r.run_id = i.run_id"
+            " WHERE r.status = 'completed' AND NOT EXISTS"
+            f" (SELECT 1 FROM runs a WHERE a.session_n = i.session_n AND a.{ACTIVE_STATUSES_SQL})"
+        )
+        return [row[0] for row in rows]
 
     async def inbox(self, session: SessionRef) -> list[InboxRow]:
         """What waits to be put into a run of the session, oldest first."""
@@ -353,6 +376,17 @@ class RunRepository:
 def _get(connection: sqlite3.Connection, run_id: str) -> RunRow | None:
     row = connection.execute(f"SELECT {_COLUMNS} FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     return None if row is None else RunRow.of(row)
+
+
+def _created_at(connection: sqlite3.Connection, n: int, new: NewRun) -> int:
+    """The time of the run, not before that of the run before it: a session's last run is the newest one."""
+    (last,) = connection.execute("SELECT max(created_at) FROM runs WHERE session_n = ?", (n,)).fetchone()
+    return max(new.now_us, last or 0)
+
+
+def _is_completed(connection: sqlite3.Connection, run_id: str | None) -> bool:
+    run = None if run_id is None else _get(connection, run_id)
+    return run is not None and run.status is RunStatus.COMPLETED
 
 
 def _require(connection: sqlite3.Connection, run_id: str, epoch: int | None) -> RunRow:
@@ -397,7 +431,7 @@ def _already_active(connection: sqlite3.Connection, n: int) -> RunAlreadyActive:
 
 def _inbox(connection: sqlite3.Connection, n: int) -> list[InboxRow]:
     rows = connection.execute(
-        f"SELECT {_INBOX_COLUMNS} FROM run_inbox WHERE session_n = ? ORDER BY created_at, rowid", (n,)
+        f"SELECT {_INBOX_COLUMNS} FROM run_inbox WHERE session_n = ? ORDER BY rowid", (n,)
     ).fetchall()
     return [InboxRow(row[0], row[1], row[2], orjson.loads(row[3]), row[4]) for row in rows]
 

@@ -1,37 +1,53 @@
-"""Pages of sessions: filtered, searched, sorted and counted in SQL."""
+"""Pages of sessions: filtered, searched, sorted and counted in SQL.
 
-import base64
-import binascii
+A page without a search is read out of the index of its order. With one, the grams say which sessions may hold what is
+wanted: of a few, all are looked at; of many, only those that the page passes, in the order of the index.
+"""
+
 import sqlite3
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import orjson
 
-from modular_agent.errors import CursorInvalid
+from modular_agent.kit.pagination import CursorValue, decode_cursor, encode_cursor
 from modular_agent.storage.cache import Cache
 from modular_agent.storage.models import sessions
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.repositories.searching import like_pattern
 from modular_agent.storage.repositories.sessions import SessionRow
-from modular_agent.storage.sql import column_list
+from modular_agent.storage.session_grams import expression_of, in_json
+from modular_agent.storage.sql import column_list, marks
 
 __all__ = ["SessionFilter", "SessionLists", "SessionPage", "SortKey"]
 
 SortKey: TypeAlias = Literal["created_at", "updated_at", "status", "session_id", "cost", "tokens"]
 
-MAX_INTEGER: Final = 2**63 - 1  # SQLite's
+FEW: Final = 2_000
+TOTAL_TTL: Final = 5.0  # seconds that the total of a search with more is kept, whatever happens meanwhile
 _COLUMNS: Final = column_list(sessions)
-# Not `deleted_at IS NULL`, for which every row that a page skips would have to be read: the indexes have `n`.
-_THERE: Final = "n NOT IN (SELECT n FROM sessions WHERE deleted_at IS NOT NULL)"
-_SORTS: Final[dict[str, str]] = {
-    "created_at": "created_at",
-    "updated_at": "updated_at",
-    "status": "status",
-    "session_id": "session_id",
-    "cost": "cost_nano",
-    "tokens": "(prompt_tokens + completion_tokens)",  # as the index has it
+_MATCHING: Final = "SELECT rowid FROM session_grams WHERE session_grams MATCH ?"
+
+
+class _Order(NamedTuple):
+    """What a list is sorted by, before `n`; and which columns a filter must not be looked up by, so that the index of
+    the order is walked: it holds the others, and is quicker than sorting."""
+
+    columns: tuple[str, ...]
+    kinds: tuple[Literal["str", "int"], ...]
+    walked_past: Collection[str] = ("status", "workflow_id")
+
+
+_ORDERS: Final[dict[SortKey, _Order]] = {
+    "created_at": _Order(("created_at",), ("int",)),
+    "updated_at": _Order(("updated_at",), ("int",), ("workflow_id",)),
+    "status": _Order(("status", "updated_at"), ("str", "int"), ("workflow_id",)),
+    "session_id": _Order(("session_id",), ("str",)),
+    "cost": _Order(("cost_nano",), ("int",)),
+    "tokens": _Order(("(prompt_tokens + completion_tokens)",), ("int",)),  # as the index has it
 }
+_NOTHING_LOOKED_UP: Final = ("tenant", "status", "workflow_id", "created_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,27 +65,26 @@ class SessionFilter:
     start: int | None = None
     end: int | None = None
 
-    def condition(self) -> tuple[str, list[Any]]:
-        """The WHERE condition and its parameters."""
-        terms, values = [_THERE], list[Any]()
-        for term, value in (
-            ("tenant = ?", self.tenant),
-            ("status = ?", self.status),
-            ("workflow_id = ?", self.workflow_id),
-            ("created_at >= ?", self.start),
-            ("created_at < ?", self.end),
+    def condition(self, *, unindexed: Collection[str] = ()) -> tuple[str, list[Any]]:
+        """The WHERE condition and its parameters; by the columns `unindexed` no index is searched."""
+        terms, values = ["1"], list[Any]()
+        for column, operator, value in (
+            ("tenant", "=", self.tenant),
+            ("status", "=", self.status),
+            ("workflow_id", "=", self.workflow_id),
+            ("created_at", ">=", self.start),
+            ("created_at", "<", self.end),
         ):
             if value is not None:
-                terms.append(term)
+                terms.append(f"{'+' if column in unindexed else ''}{column} {operator} ?")
                 values.append(value)
         if self.search:
             plain = like_pattern(self.search)
-            in_json = like_pattern(orjson.dumps(self.search).decode()[1:-1])  # quotes are escaped in JSON text
             terms.append(
-                "(session_id LIKE ? ESCAPE '\\' OR workflow_id LIKE ? ESCAPE '\\' OR title LIKE ? ESCAPE '\\'"
-                " OR metadata LIKE ? ESCAPE '\\')"
+                "(title LIKE ? ESCAPE '\\' OR metadata LIKE ? ESCAPE '\\' OR session_id LIKE ? ESCAPE '\\'"
+                " OR workflow_id LIKE ? ESCAPE '\\')"
             )
-            values += [plain, plain, plain, in_json]
+            values += [plain, like_pattern(in_json(self.search)), plain, plain]
         return " AND ".join(terms), values
 
 
@@ -87,11 +102,15 @@ class SessionPage:
 
 
 class SessionLists:
-    """Reads pages of sessions; how many there are in all comes through the `cache` if there is one."""
+    """Reads pages of sessions; how many there are in all comes through the `cache` if there is one.
 
-    def __init__(self, readers: Readers, *, cache: Cache | None = None) -> None:
+    A search looks at one and all of the sessions that may match while they are `few`.
+    """
+
+    def __init__(self, readers: Readers, *, cache: Cache | None = None, few: int = FEW) -> None:
         self._readers = readers
         self._cache = cache
+        self._few = few
 
     async def page(
         self,
@@ -103,89 +122,130 @@ class SessionLists:
         page_size: int = 20,
         cursor: str | None = None,
     ) -> SessionPage:
-        """The page with that number, or the page behind `cursor`. Raises `CursorInvalid`."""
-        place = None if cursor is None else _decode(cursor, sort_by=sort_by, descending=descending)
-        condition, values = (await self._indexed(chosen)).condition()
-        total = await self._total(condition, values)
+        """The page with that number, or the page behind `cursor`. Raises `InvalidCursor`.
 
-        def read(connection: sqlite3.Connection) -> SessionPage:
-            found = _rows(
-                connection,
-                condition,
-                values,
-                sort=_SORTS[sort_by],
-                descending=descending,
-                place=place,
-                limit=page_size + 1,
-                offset=0 if place else (page - 1) * page_size,
-            )
-            following = None
-            if len(found) > page_size:
-                value, n = found[page_size - 1][0], found[page_size - 1][1]
-                following = _encode(value, n, sort_by=sort_by, descending=descending)
-            return SessionPage([SessionRow.of(row[1:]) for row in found[:page_size]], total, following)
+        Sessions of one status are sorted by `updated_at`. `total` may be some seconds old where a search finds very
+        many.
+        """
+        order = _ORDERS[sort_by]
+        listing = f"sessions:{sort_by}:{'desc' if descending else 'asc'}"
+        place = None if cursor is None else decode_cursor(cursor, listing, [*order.kinds, "int"])
+        part = _Part(order, descending, place, page_size + 1, 0 if place else (page - 1) * page_size, self._few)
+        expression = expression_of(chosen.search) if chosen.search else None
+        rows, total = await self._readers.run(lambda connection: _read(connection, chosen, expression, part))
+        if total is None:
+            total = await self._total(chosen, expression)
+        following = None
+        if len(rows) > page_size:
+            following = encode_cursor(listing, rows[page_size - 1][: len(order.columns) + 1])
+        width = len(order.columns)
+        return SessionPage([SessionRow.of(row[width:]) for row in rows[:page_size]], total, following)
 
-        return await self._readers.run(read)
-
-    async def _indexed(self, chosen: SessionFilter) -> SessionFilter:
-        """The same, by the only tenant if there is only one: the indexes begin with the tenant."""
-        if chosen.tenant is not None:
-            return chosen
-        rows = await self._readers.query("SELECT DISTINCT tenant FROM session_hour LIMIT 2")
-        return replace(chosen, tenant=rows[0][0]) if len(rows) == 1 else chosen
-
-    async def _total(self, condition: str, values: list[Any]) -> int:
+    async def _total(self, chosen: SessionFilter, expression: str | None) -> int:
         async def load() -> int:
-            return (await self._readers.query(f"SELECT count(*) FROM sessions WHERE {condition}", values))[0][0]
+            return await self._readers.run(lambda connection: _count(connection, chosen, expression))
 
         if self._cache is None:
             return await load()
-        return await self._cache.read(("sessions", condition, *values), load, tags=(sessions.name,))
+        if chosen.search:
+            return await self._cache.read(("sessions", chosen), load, tags=(), ttl=TOTAL_TTL)
+        return await self._cache.read(("sessions", chosen), load, tags=(sessions.name,))
 
     async def count_by_status(self, *, tenant: str | None = None) -> dict[str, int]:
         """How many sessions there are in each status."""
         condition, values = SessionFilter(tenant=tenant).condition()
-        return dict(
-            await self._readers.query(
-                f"SELECT status, count(*) FROM sessions WHERE {condition} GROUP BY status", values
-            )
-        )
+        text = f"SELECT status, count(*) FROM sessions WHERE {condition} AND deleted_at IS NULL GROUP BY status"
+        return dict(await self._readers.query(text, values))
 
 
-def _rows(
-    connection: sqlite3.Connection,
-    condition: str,
-    values: list[Any],
-    *,
-    sort: str,
-    descending: bool,
-    place: tuple[Any, int] | None,
-    limit: int,
-    offset: int,
-) -> list[tuple[Any, ...]]:
-    direction, beyond = ("DESC", "<") if descending else ("ASC", ">")
-    after = "" if place is None else f" AND ({sort}, n) {beyond} (?, ?)"
-    order = f"ORDER BY {sort} {direction}, n {direction}"
+class _Part(NamedTuple):
+    """Which part of a list: rows behind `place`, or from number `offset` on. `few`: see `SessionLists`."""
+
+    order: _Order
+    descending: bool
+    place: Sequence[CursorValue] | None
+    limit: int
+    offset: int
+    few: int
+
+
+class _Condition(NamedTuple):
+    text: str
+    values: list[Any]  # SQL values
+
+    def and_(self, text: str, *values: Any) -> "_Condition":  # SQL values
+        return _Condition(f"{text} AND {self.text}", [*values, *self.values])
+
+
+def _read(
+    connection: sqlite3.Connection, chosen: SessionFilter, expression: str | None, part: _Part
+) -> tuple[list[tuple[Any, ...]], int | None]:
+    """The rows (what they are sorted by, then their columns), and how many there are in all where that is known."""
+    chosen = _of_tenant(connection, chosen)
+    if expression is not None:
+        found = connection.execute(f"{_MATCHING} LIMIT ?", (expression, part.few + 1)).fetchall()
+        if len(found) <= part.few:
+            return _read_few(connection, chosen, [n for (n,) in found], part)
+    condition = _there(connection, chosen, unindexed=part.order.walked_past)
+    if expression is not None:
+        condition = condition.and_(f"+n IN ({_MATCHING})", expression)
+    rows = _rows(connection, condition, part)
+    ended = len(rows) < part.limit and part.place is None and (rows or not part.offset)
+    return rows, part.offset + len(rows) if ended else None
+
+
+def _read_few(
+    connection: sqlite3.Connection, chosen: SessionFilter, candidates: list[int], part: _Part
+) -> tuple[list[tuple[Any, ...]], int]:
+    """The same, of sessions that are all compared with what is wanted."""
+    condition = _there(connection, chosen, unindexed=_NOTHING_LOOKED_UP)
+    condition = condition.and_("n IN (SELECT value FROM json_each(?))", _json(candidates))
+    text = f"SELECT json_group_array(n) FROM sessions WHERE {condition.text}"
+    kept: str = connection.execute(text, condition.values).fetchone()[0]
+    among = _Condition("n IN (SELECT value FROM json_each(?))", [kept])
+    return _rows(connection, among, part), len(orjson.loads(kept))
+
+
+def _count(connection: sqlite3.Connection, chosen: SessionFilter, expression: str | None) -> int:
+    chosen = _of_tenant(connection, chosen)
+    condition = _there(connection, chosen, unindexed=() if expression is None else _NOTHING_LOOKED_UP)
+    if expression is not None:
+        condition = condition.and_(f"n IN ({_MATCHING})", expression)
+    return connection.execute(f"SELECT count(*) FROM sessions WHERE {condition.text}", condition.values).fetchone()[0]
+
+
+def _of_tenant(connection: sqlite3.Connection, chosen: SessionFilter) -> SessionFilter:
+    """The same, of the only tenant if there is only one: the indexes begin with the tenant."""
+    if chosen.tenant is not None:
+        return chosen
+    rows = connection.execute("SELECT DISTINCT tenant FROM session_hour LIMIT 2").fetchall()
+    return replace(chosen, tenant=rows[0][0]) if len(rows) == 1 else chosen
+
+
+def _there(connection: sqlite3.Connection, chosen: SessionFilter, *, unindexed: Collection[str]) -> _Condition:
+    """The filter's condition, without the sessions that are being deleted.
+
+    Those are named: for `deleted_at IS NULL` every row would have to be read that a page skips.
+    """
+    condition = _Condition(*chosen.condition(unindexed=unindexed))
+    rows = connection.execute("SELECT n FROM sessions WHERE deleted_at IS NOT NULL").fetchall()
+    if not rows:
+        return condition
+    return condition.and_("+n NOT IN (SELECT value FROM json_each(?))", _json([n for (n,) in rows]))
+
+
+def _rows(connection: sqlite3.Connection, condition: _Condition, part: _Part) -> list[tuple[Any, ...]]:
+    direction, beyond = ("DESC", "<") if part.descending else ("ASC", ">")
+    names = (*part.order.columns, "n")
+    order = f"ORDER BY {', '.join(f'{name} {direction}' for name in names)}"
+    place = part.place or ()
+    after = f" AND ({', '.join(names)}) {beyond} ({marks(len(place))})" if place else ""
     return connection.execute(  # the keys first, out of an index: skipped rows are not read
-        f"SELECT {sort}, {_COLUMNS} FROM sessions WHERE n IN"
-        f" (SELECT n FROM sessions WHERE {condition}{after} {order} LIMIT ? OFFSET ?) {order}",
-        (*values, *(place or ()), limit, offset),
+        f"SELECT {', '.join(part.order.columns)}, {_COLUMNS} FROM sessions WHERE n IN"
+        f" (SELECT n FROM sessions WHERE {condition.text}{after} {order} LIMIT ? OFFSET ?) {order}",
+        (*condition.values, *place, part.limit, part.offset),
     ).fetchall()
 
 
-def _encode(value: object, n: int, *, sort_by: str, descending: bool) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([sort_by, descending, value, n])).decode().rstrip("=")
-
-
-def _decode(cursor: str, *, sort_by: str, descending: bool) -> tuple[Any, int]:
-    try:
-        kept = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        known_sort, known_order, value, n = kept
-    except (ValueError, TypeError, binascii.Error):
-        raise CursorInvalid from None
-    kind = str if sort_by in {"status", "session_id"} else int
-    if (known_sort, known_order) != (sort_by, descending) or type(n) is not int or type(value) is not kind:
-        raise CursorInvalid
-    if n > MAX_INTEGER or (isinstance(value, int) and value > MAX_INTEGER):
-        raise CursorInvalid
-    return value, n
+def _json(numbers: list[int]) -> str:
+    return orjson.dumps(numbers).decode()

@@ -15,6 +15,7 @@ from modular_agent.storage.errors import SessionBusy, SessionIdTaken, SessionUnk
 from modular_agent.storage.models import ACTIVE_STATUSES_SQL, sessions
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.rollup_changes import count_session, move_runs
+from modular_agent.storage.session_grams import add_grams, regrammed
 from modular_agent.storage.sql import column_list, marks
 
 __all__ = [
@@ -130,6 +131,7 @@ def create_session(new: NewSession) -> Callable[[sqlite3.Connection], SessionRef
         rows = connection.execute(text, fixed).fetchall()
         if not rows:
             raise SessionIdTaken(session_id=new.session_id)
+        add_grams(connection, rows[0][0])
         count_session(connection, rows[0][0], created_at=new.now_us)
         return SessionRef(rows[0][0], new.session_id)
 
@@ -151,10 +153,11 @@ def update_session(
         metadata = row.metadata if change.metadata is None else {**row.metadata, **change.metadata}
         title = row.title if change.title is None else change.title or None
         tags = row.tags if change.tags is None else list(change.tags)
-        connection.execute(
-            "UPDATE sessions SET metadata = ?, title = ?, tags = ?, updated_at = max(updated_at, ?) WHERE n = ?",
-            (_json(metadata), title, _json(tags), now_us, session.n),
-        )
+        with regrammed(connection, session.n):
+            connection.execute(
+                "UPDATE sessions SET metadata = ?, title = ?, tags = ?, updated_at = max(updated_at, ?) WHERE n = ?",
+                (_json(metadata), title, _json(tags), now_us, session.n),
+            )
         changed = _get(connection, "n = ?", session.n)
         assert changed is not None
         return changed
@@ -170,12 +173,13 @@ def set_workflow_version(
 
     def step(connection: sqlite3.Connection) -> None:
         _refuse_active_run(connection, session)
-        move_runs(connection, session.n, workflow_id)
-        done = connection.execute(
-            "UPDATE sessions SET workflow_id = ?, workflow_version = ?, workflow_config_path = ?,"
-            " updated_at = max(updated_at, ?) WHERE n = ? AND deleted_at IS NULL",
-            (workflow_id, version, config_path, now_us, session.n),
-        )
+        with regrammed(connection, session.n):
+            move_runs(connection, session.n, workflow_id)
+            done = connection.execute(
+                "UPDATE sessions SET workflow_id = ?, workflow_version = ?, workflow_config_path = ?,"
+                " updated_at = max(updated_at, ?) WHERE n = ? AND deleted_at IS NULL",
+                (workflow_id, version, config_path, now_us, session.n),
+            )
         if done.rowcount == 0:
             raise SessionUnknown(session_id=session.session_id)
 

@@ -3,29 +3,47 @@
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Final, Literal, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress
+from typing import Final, Literal, NamedTuple, TypeAlias
 
-from modular_agent.storage.rollups import DAY, OF_WEEK, WEEK, bucket, bucket_value
+import orjson
+
+from modular_agent.storage.rollups import DAY, OF_WEEK, WEEK, bucket_value, buckets
 from modular_agent.storage.statistics.scope import FOREVER, Scope
 
-__all__ = ["Dimension", "Histograms", "Measure", "percentile", "read_durations"]
+__all__ = ["Dimension", "Histograms", "Measure", "add_histogram", "percentile", "read_durations"]
 
 Measure: TypeAlias = Literal["response", "first_token", "run"]
 Dimension: TypeAlias = Literal["all", "model", "node"]  # of runs: all; of model calls: the others
-Histograms: TypeAlias = dict[tuple[Measure, Dimension, str], Counter[int]]  # by measure, dimension and key
+Histograms: TypeAlias = dict[tuple[Measure, Dimension, str], dict[int, int]]  # by measure, dimension and key
 
-# Of the rows of a measure: their time, where they are; and the duration in them.
-_CALLS: Final = ("c.ts", "llm_calls c JOIN sessions s ON s.n = c.session_n")
-_RUNS: Final = ("c.ended_at", "runs c JOIN sessions s ON s.n = c.session_n")
-_ROWS: Final[dict[str, tuple[str, str]]] = {"response": _CALLS, "first_token": _CALLS, "run": _RUNS}
-_DURATIONS: Final = {"response": "c.duration_us", "first_token": "c.first_token_us", "run": "c.active_us"}
+# Of the rows of a measure: their time, where they are, the same with their sessions; and the duration in them.
+_CALLS: Final = ("c.ts", "llm_calls c", "llm_calls c JOIN sessions s ON s.n = c.session_n")
+_RUNS: Final = ("c.ended_at", "runs c", "runs c JOIN sessions s ON s.n = c.session_n")
+_ROWS: Final[dict[str, tuple[str, str, str]]] = {"response": _CALLS, "first_token": _CALLS, "run": _RUNS}
+_DURATIONS: Final = {  # at least 1 µs; null stays null
+    "response": "max(c.duration_us, 1)",
+    "first_token": "max(c.first_token_us, 1)",
+    "run": "max(c.active_us, 1)",
+}
+MOST: Final = 2  # days of a week that are not wanted, when the week is read whole
 _KEYS: Final = {"all": "''", "model": "c.model", "node": "c.node"}
 
 
-def percentile(counts: Counter[int], share: float) -> float | None:
+class _Period(NamedTuple):
+    """Days from the first to the last (excluded), under the name of the measure for days or for weeks: to add (1), or
+    to take away (-1)."""
+
+    name: str
+    first: int
+    last: int
+    sign: int
+
+
+def percentile(counts: Mapping[int, int], share: float) -> float | None:
     """The nearest-rank percentile, in µs, within 1 %; None of nothing."""
-    total = counts.total()
+    total = sum(counts.values())
     if not total:
         return None
     rank, seen = max(1, math.ceil(share * total)), 0
@@ -46,8 +64,8 @@ def read_durations(
     found: Histograms = {}
     days, rows = _plan(scope.first, scope.last) if scope.session_n is None else ([], [(scope.first, scope.last, 1)])
     for measure, dimension in wanted:
-        for name, first, last in _periods(measure, days):
-            _add_days(connection, found, scope, (measure, dimension), (name, first, last))
+        for period in (each for first, last in days for each in _periods(measure, first, last)):
+            _add_days(connection, found, scope, (measure, dimension), period)
     for begin, end, sign in rows:
         for times in {_ROWS[measure] for measure, _ in wanted}:
             chosen = [pair for pair in wanted if _ROWS[pair[0]] == times]
@@ -77,16 +95,22 @@ def _plan(start: int, end: int) -> tuple[list[tuple[int, int]], list[tuple[int, 
     return ([(days[0], days[1])] if days[0] < days[1] else []), rows
 
 
-def _periods(measure: Measure, days: list[tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
-    """The measure as it is called for days or for weeks, the first day and the last (excluded)."""
-    for first, last in days:
-        first_week, last_week = -(-first // WEEK) * WEEK, last // WEEK * WEEK
-        if measure == "run" or first_week >= last_week:
-            yield measure, first, last
-        else:
-            yield f"{measure}{OF_WEEK}", first_week, last_week
-            yield measure, first, first_week
-            yield measure, last_week, last
+def _periods(measure: Measure, first: int, last: int) -> Iterator[_Period]:
+    """The days from the first to the last (excluded) as whole weeks and single days.
+
+    A week of which most days are wanted is read whole, and the others are taken away.
+    """
+    begin, end = first // WEEK * WEEK, -(-last // WEEK) * WEEK
+    if first - begin > MOST:
+        begin += WEEK
+    if end - last > MOST:
+        end -= WEEK
+    if measure == "run" or begin >= end:
+        yield _Period(measure, first, last, 1)
+        return
+    yield _Period(f"{measure}{OF_WEEK}", begin, end, 1)
+    yield _Period(measure, min(first, begin), max(first, begin), 1 if first < begin else -1)
+    yield _Period(measure, min(last, end), max(last, end), 1 if end < last else -1)
 
 
 def _add_days(
@@ -94,17 +118,20 @@ def _add_days(
     found: Histograms,
     scope: Scope,
     wanted: tuple[Measure, Dimension],
-    period: tuple[str, int, int],
+    period: _Period,
 ) -> None:
+    """Adds histograms of days or weeks: each comes as one value, in the order of the table's key."""
     measure, dimension = wanted
-    name, first, last = period
+    if period.first == period.last:
+        return
     tenant, values = ("", []) if scope.tenant is None else (" AND tenant = ?", [scope.tenant])
     text = (
-        "SELECT key, bucket, sum(count) FROM histogram_day WHERE measure = ? AND dimension = ? AND day >= ? AND day < ?"
-        f"{tenant} GROUP BY key, bucket"
+        "SELECT key, json_group_array(bucket), json_group_array(count) FROM histogram_day"
+        f" WHERE measure = ? AND dimension = ? AND day >= ? AND day < ?{tenant} GROUP BY day, tenant, key"
     )
-    for key, number, count in connection.execute(text, [name, dimension, first, last, *values]):
-        found.setdefault((measure, dimension, key), Counter())[number] += count
+    for key, numbers, counts in connection.execute(text, [period.name, dimension, period.first, period.last, *values]):
+        read = orjson.loads(counts) if period.sign > 0 else [-count for count in orjson.loads(counts)]
+        add_histogram(found, (measure, dimension, key), zip(orjson.loads(numbers), read, strict=True))
 
 
 def _add_rows(
@@ -116,11 +143,35 @@ def _add_rows(
 ) -> None:
     """Adds the rows from the first of `part` to the second, or with -1 as the third takes them away."""
     begin, end, sign = part
-    time, source = _ROWS[wanted[0][0]]
+    time, rows, joined = _ROWS[wanted[0][0]]
     condition, values = scope.condition(time)
-    columns = ", ".join(f"{_KEYS[dimension]}, {_DURATIONS[measure]}" for measure, dimension in wanted)
-    for row in connection.execute(f"SELECT {columns} FROM {source} WHERE {condition}", [*values, begin, end]):
-        for place, (measure, dimension) in enumerate(wanted):
-            key, us = row[2 * place], row[2 * place + 1]
-            if us is not None:
-                found.setdefault((measure, dimension, key), Counter())[bucket(us)] += sign
+    source = rows if scope.tenant is None and scope.session_n is None else joined
+    names = list(dict.fromkeys(name for pair in wanted for name in (_KEYS[pair[1]], _DURATIONS[pair[0]])))
+    row = connection.execute(
+        f"SELECT {', '.join(f'json_group_array({name})' for name in names)} FROM {source} WHERE {condition}",
+        [*values, begin, end],
+    ).fetchone()
+    columns = {name: orjson.loads(value) for name, value in zip(names, row, strict=True)}
+    for measure, dimension in wanted:
+        counted = _counted(columns[_KEYS[dimension]], columns[_DURATIONS[measure]])
+        for (key, number), count in counted.items():
+            add_histogram(found, (measure, dimension, key), ((number, sign * count),))
+
+
+def _counted(keys: list[str], durations: list[int | None]) -> Counter[tuple[str, int]]:
+    """How often each bucket occurs with each key."""
+    known = [us is not None for us in durations]
+    return Counter(zip(compress(keys, known), buckets(us for us in durations if us is not None), strict=True))
+
+
+def add_histogram(
+    found: Histograms, place: tuple[Measure, Dimension, str], histogram: Iterable[tuple[int, int]]
+) -> None:
+    """Adds counts of buckets, each of which occurs once."""
+    known = found.get(place)
+    if known is None:
+        found[place] = dict(histogram)
+        return
+    count_of = known.get
+    for number, count in histogram:
+        known[number] = count_of(number, 0) + count

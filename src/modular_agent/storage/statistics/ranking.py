@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from modular_agent.storage.statistics.scope import Scope
-from modular_agent.storage.statistics.sums import ERRORS, USAGE, read_sums
+from modular_agent.storage.statistics.sums import USAGE, read_sums
 
 __all__ = ["RankedSession", "Ranking", "rank_by_errors", "rank_sessions"]
 
@@ -98,9 +98,16 @@ def _within(connection: sqlite3.Connection, scope: Scope, n: int, session_id: st
 
 def rank_by_errors(connection: sqlite3.Connection, scope: Scope, *, limit: int) -> list[tuple[str, int]]:
     """The sessions with the most errors in the range, and how many."""
-    condition, values = scope.condition(ERRORS.time)
+    of_session = "" if scope.session_n is None else " AND session_n = ?"
+    of_tenant = "" if scope.tenant is None else " AND (SELECT tenant FROM sessions WHERE n = session_n) = ?"
+    values = [value for value in (scope.session_n, scope.tenant) if value is not None]
+    counted = (  # out of an index; the sessions are read of those alone that are named
+        "SELECT session_n, count(*) AS count FROM errors WHERE ts >= ? AND ts < ? AND session_n IS NOT NULL"
+        f" AND session_n NOT IN (SELECT n FROM sessions WHERE deleted_at IS NOT NULL){of_session}{of_tenant}"
+        " GROUP BY session_n ORDER BY 2 DESC, 1 LIMIT ?"
+    )
     return connection.execute(
-        f"SELECT s.session_id, count(*) FROM errors c JOIN sessions s ON s.n = c.session_n WHERE {condition}"
-        " AND s.deleted_at IS NULL GROUP BY s.n ORDER BY 2 DESC, s.n LIMIT ?",
-        [*values, scope.first, scope.last, limit],
+        f"SELECT s.session_id, e.count FROM ({counted}) e JOIN sessions s ON s.n = e.session_n"
+        " ORDER BY e.count DESC, s.n",
+        [scope.first, scope.last, *values, limit],
     ).fetchall()

@@ -1,7 +1,7 @@
 """Sums over a scope, by keys and by periods, each from the coarsest table that has them."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -9,11 +9,12 @@ from modular_agent.storage.models import SUMS
 from modular_agent.storage.rollups import DAY, HOUR, HOURS_OF_DAY
 from modular_agent.storage.statistics.scope import Scope
 
-__all__ = ["ERRORS", "MINUTE", "RUN_ENDS", "RUN_STARTS", "SESSIONS", "USAGE", "Key", "Series", "read_sums"]
+__all__ = ["ERRORS", "MINUTE", "RUN_ENDS", "RUN_STARTS", "SESSIONS", "USAGE", "Key", "Series", "read_sums", "regroup"]
 
 MINUTE: Final = 60_000_000  # µs
 
 Key: TypeAlias = tuple[Any, ...]  # texts, and the number of the period first if there are periods
+_Fold: TypeAlias = Callable[[int, int], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,15 @@ SESSIONS: Final = Series(
 )
 
 
+def regroup(series: Series, found: Mapping[Key, Sequence[int]], *places: int) -> dict[Key, list[int]]:
+    """Sums of all of the series, by fewer keys: those in `places`."""
+    folds = [{series.least: min, series.greatest: max}.get(name) for name in series.sums]
+    fewer: dict[Key, list[int]] = {}
+    for key, counts in found.items():
+        _add(fewer, tuple(key[place] for place in places), counts, folds)
+    return fewer
+
+
 def read_sums(
     connection: sqlite3.Connection,
     series: Series,
@@ -114,14 +124,18 @@ def read_sums(
         for row in connection.execute(text, values):
             if None in row[width:]:
                 continue  # a sum of nothing
-            key, counts = row[:width], row[width:]
-            known = found.get(key)
-            if known is None:
-                found[key] = list(counts)
-            else:
-                pairs = zip(folds, known, counts, strict=True)
-                found[key] = [old + new if fold is None else fold(old, new) for fold, old, new in pairs]
+            _add(found, row[:width], row[width:], folds)
     return {key: counts for key, counts in found.items() if any(counts)}
+
+
+def _add(found: dict[Key, list[int]], key: Key, counts: Sequence[int], folds: Sequence[_Fold | None]) -> None:
+    """Adds the counts to those of the key, or takes both together by the fold of their place."""
+    known = found.get(key)
+    if known is None:
+        found[key] = list(counts)
+    else:
+        pairs = zip(folds, known, counts, strict=True)
+        found[key] = [old + new if fold is None else fold(old, new) for fold, old, new in pairs]
 
 
 def _statements(

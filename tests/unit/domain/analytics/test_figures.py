@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from modular_agent.domain.analytics.period import Period
 from modular_agent.domain.analytics.trends import METRICS, TIME_RANGES, Trend
 from modular_agent.storage.database import Database
-from modular_agent.storage.rollups import DAY, HOUR
+from modular_agent.storage.rollups import DAY, HOUR, bucket
+from modular_agent.storage.statistics.durations import read_durations
+from modular_agent.storage.statistics.scope import Scope
 from unit.domain.analytics.analytics_lab import (
     MovableClock,
     Scan,
@@ -257,3 +260,29 @@ async def check_story(folder: Path, story: list[Any], between: list[int]) -> Non
 def test_every_figure_equals_a_scan_of_the_log(story: list[Any], between: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(check_story(Path(folder), story, between))
+
+
+async def test_a_histogram_has_the_days_of_its_range_and_no_others(tmp_path: Path) -> None:
+    """Of weeks read whole the days that are not wanted are taken away again, at either end."""
+    clock = MovableClock()
+    numbers = {"node": "think", "first_token_us": None, "cost_nano": None, "error_kind": None}
+    numbers |= dict.fromkeys(("prompt_tokens", "completion_tokens", "cached_tokens"), 1)
+    numbers |= dict.fromkeys(("cache_write_tokens", "reasoning_tokens"), 0)
+    async with Database.open(tmp_path, clock=clock) as database:
+        store = Store(database, clock)
+        session = await store.session("react")
+        run = await store.run(session)
+        durations = [1_000 * 2**day for day in range(20)]
+        for us in durations:
+            facts = call_facts("react", run.run_id, {"model": "small", "duration_us": us, **numbers})
+            await store.runs_store.commit(run, facts)
+            clock.now += DAY
+        day = (clock.now - 20 * DAY) // DAY
+        for first in range(20):
+            for last in range(first + 1, 21):
+                scope = Scope(start=(day + first) * DAY, end=(day + last) * DAY)
+                read = partial(read_durations, scope=scope, wanted=[("response", "model")])
+                found = (await database.readers.run(read))["response", "model", "small"]
+                assert {number: count for number, count in found.items() if count} == {
+                    bucket(us): 1 for us in durations[first:last]
+                }, (first, last)

@@ -86,7 +86,6 @@ async def test_a_fact_that_is_told_twice_counts_once(tmp_path: Path) -> None:
 
 def test_a_database_of_before_gets_its_sums(tmp_path: Path) -> None:
     old = sqlite3.connect(":memory:", isolation_level=None)
-    old.execute("BEGIN IMMEDIATE")
     migrate(old, None, target="0001")
     session = ("s", "default", "react", "h", "p", "completed", "[]", "{}", "{}", "{}", 5, 5)
     columns = "session_id, tenant, workflow_id, workflow_version, workflow_config_path, status, tags, agent_config"
@@ -99,7 +98,6 @@ def test_a_database_of_before_gets_its_sums(tmp_path: Path) -> None:
     )
     call = ("c", 1, "r", 7_200_000_000, "react", "think", "openai", "m", 100, None, 10, 5, 0, 0, 0, None, None, None)
     old.execute(f"INSERT INTO llm_calls VALUES ({', '.join('?' * len(call))})", call)
-    old.execute("BEGIN IMMEDIATE")
     migrate(old, "0001")
     assert old.execute("SELECT hour, model, calls, unpriced_tokens FROM usage_hour").fetchall() == [(2, "m", 1, 15)]
     assert old.execute("SELECT served_by FROM llm_calls").fetchall() == [(None,)]

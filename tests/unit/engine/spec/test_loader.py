@@ -42,7 +42,7 @@ FILES = {
     "prompts/b.md": "B",
     "prompts/child.md": "C",
     "prompts/unused.md": "U",
-    "scripts/a.yaml": "turns: [{say: hello}]",
+    "scripts/a.yaml": "turns: [{reply: hello}]",
 }
 
 
@@ -106,7 +106,7 @@ def test_what_is_loaded_has_the_keys_that_the_file_uses() -> None:
     question = "Is {{ state.name }}\nright?\n"
     assert workflow.prompts[question] == question
     assert workflow.templates.keys() == workflow.prompts.keys()
-    assert workflow.scripts == {"configs/scripts/a.yaml": {"turns": [{"say": "hello"}]}}
+    assert workflow.scripts == {"configs/scripts/a.yaml": {"turns": [{"reply": "hello"}]}}
     assert workflow.children["configs/workflows/child.yaml"].spec.name == "child"
     assert workflow.expressions["edges[1].when"].evaluate({"messages": [{}, {}]}) is True
     assert str(workflow.expressions["edges[1].when"].place) == "workflows/small.yaml:15:33 edges[1].when"

@@ -148,6 +148,8 @@ async def test_runs_come_newest_first_and_active_ones_of_all_sessions_oldest_fir
         await do(create_run(NewRun(run_id=f"now-{n}", session=ref, now_us=100 - n)))
     page = await runs.page(refs[0], limit=2, offset=1)
     assert ([run.run_id for run in page.runs], page.total) == (["old-4", "old-3"], 6)
+    behind = await runs.page(refs[0], limit=3, after=page.after)
+    assert ([run.run_id for run in behind.runs], behind.total, behind.after) == (["old-2", "old-1", "old-0"], 6, None)
     assert [(ref.session_id, run.run_id) for ref, run in await runs.all_active()] == [
         ("s-2", "now-2"),
         ("s-1", "now-1"),

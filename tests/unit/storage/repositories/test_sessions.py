@@ -1,8 +1,15 @@
 import asyncio
+import tempfile
+from pathlib import Path
 
+import orjson
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from modular_agent.errors import CursorInvalid
+from modular_agent.kit.pagination import InvalidCursor
+from modular_agent.storage.database import Database
 from modular_agent.storage.errors import SessionBusy, SessionIdTaken, SessionUnknown
 from modular_agent.storage.repositories.session_lists import SessionFilter, SessionLists
 from modular_agent.storage.repositories.sessions import (
@@ -10,9 +17,11 @@ from modular_agent.storage.repositories.sessions import (
     SessionChange,
     SessionRepository,
     create_session,
+    mark_deleted,
     set_workflow_version,
     update_session,
 )
+from modular_agent.storage.session_grams import rebuild_grams
 from modular_agent.storage.unit_of_work import Counters, UnitOfWork
 
 
@@ -143,6 +152,7 @@ async def test_pages_by_cursor_are_the_pages_by_number(lists, many, sort_by, des
     key = {
         "cost": lambda row: (row.cost_nano, row.n),
         "tokens": lambda row: (row.prompt_tokens + row.completion_tokens, row.n),
+        "status": lambda row: (row.status, row.updated_at, row.n),
     }.get(sort_by, lambda row: (getattr(row, sort_by), row.n))
     assert by_cursor == sorted(by_cursor, key=key, reverse=descending)
     assert len({row.n for row in by_cursor}) == 10
@@ -181,22 +191,181 @@ async def test_filters_are_combined(lists, many, make_run, sessions, clock):
 
 @pytest.mark.parametrize("cursor", ["x", "", "ü", "W10", "WzEsMl0", "bnVsbA"])
 async def test_a_foreign_cursor_is_refused(lists, cursor):
-    with pytest.raises(CursorInvalid):
+    with pytest.raises(InvalidCursor):
         await lists.page(SessionFilter(), cursor=cursor)
 
 
 async def test_a_cursor_belongs_to_its_order(lists, many):
     page = await lists.page(SessionFilter(), page_size=2)
-    with pytest.raises(CursorInvalid):
+    with pytest.raises(InvalidCursor):
         await lists.page(SessionFilter(), page_size=2, cursor=page.cursor, sort_by="cost")
 
 
-@pytest.mark.parametrize("sort", ["created_at", "updated_at", "cost_nano", "(prompt_tokens + completion_tokens)"])
-async def test_sorting_a_tenants_sessions_uses_an_index(database, sort):
-    plan = await database.readers.query(
-        "EXPLAIN QUERY PLAN SELECT * FROM sessions WHERE deleted_at IS NULL AND tenant = ?"
-        f" ORDER BY {sort} DESC, n DESC LIMIT 20",
-        ("a",),
+async def test_only_the_total_of_a_large_search_may_be_some_seconds_old(database, many, clock):
+    kept = SessionLists(database.readers, cache=database.cache, few=8)
+
+    async def totals():
+        chosen = [SessionFilter(tenant="a", search=search) for search in ("中文", "odd")] + [SessionFilter(tenant="a")]
+        return [(await kept.page(each, page_size=2)).total for each in chosen]
+
+    assert await totals() == [10, 5, 10]
+    new = NewSession(
+        session_id="new",
+        tenant="a",
+        workflow_id="odd",
+        workflow_version="h",
+        workflow_config_path="p",
+        now_us=clock.now,
+        metadata={"名": "中文"},
     )
-    assert "USING INDEX ix_sessions" in str(plan)
-    assert "TEMP B-TREE" not in str(plan)
+    await database.writer.commit(UnitOfWork(then=create_session(new), touches=("sessions",)))
+    assert await totals() == [10, 6, 11]
+    clock.now += 5_000_000
+    assert await totals() == [11, 6, 11]
+
+
+async def statements_of(database, ask):
+    """The SQL of the pages that `ask(lists)` reads, with its values."""
+    texts = []
+
+    class Traced:
+        async def run(self, read):
+            def traced(connection):
+                connection.set_trace_callback(texts.append)
+                try:
+                    return read(connection)
+                finally:
+                    connection.set_trace_callback(None)
+
+            return await database.readers.run(traced)
+
+    await ask(SessionLists(Traced(), few=1))
+    return [text for text in texts if "(SELECT n FROM sessions" in text]
+
+
+@pytest.mark.parametrize("chosen", [{}, {"status": "active"}, {"status": "active", "search": "e"}])
+@pytest.mark.parametrize("sort_by", ["created_at", "updated_at", "status", "session_id", "cost", "tokens"])
+async def test_skipped_sessions_are_neither_read_nor_sorted(database, many, sort_by, chosen):
+    (text,) = await statements_of(
+        database, lambda lists: lists.page(SessionFilter(tenant="a", **chosen), sort_by=sort_by, page_size=2)
+    )
+    keys = text[text.index("(SELECT n FROM sessions") + 1 : text.index(" LIMIT ")]
+    plan = str(await database.readers.query(f"EXPLAIN QUERY PLAN {keys}"))
+    # What is searched is read, of those that may match. An index of a sum is not called covering, but no row is read.
+    covering = "" if "search" in chosen or sort_by == "tokens" else "COVERING "
+    assert f"SEARCH sessions USING {covering}INDEX ix_sessions_" in plan
+    assert "TEMP B-TREE" not in plan
+
+
+TEXTS = st.text(alphabet='abAB12_% -\\"\n退款ｅéÉ\u0301', max_size=8)
+
+
+class SearchedSessions(RuleBasedStateMachine):
+    """Sessions are made, changed, moved and deleted in any order; what a search finds is what a scan finds."""
+
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.loop = asyncio.new_event_loop()
+        self.database = Database.open(Path(self.folder.name))
+        self.loop.run_until_complete(self.database.__aenter__())
+        self.refs = {}
+        self.made = 0
+
+    def commit(self, step):
+        return self.loop.run_until_complete(self.database.writer.commit(UnitOfWork(then=step))).result
+
+    @rule(workflow=TEXTS, title=st.none() | TEXTS, metadata=st.dictionaries(TEXTS, TEXTS, max_size=2))
+    def makes(self, workflow, title, metadata):
+        self.made += 1
+        new = NewSession(
+            session_id=f"Ab-{self.made}",
+            workflow_id=workflow,
+            workflow_version="h",
+            workflow_config_path="p",
+            now_us=self.made,
+            title=title,
+            metadata=metadata,
+        )
+        self.refs[self.made] = self.commit(create_session(new))
+
+    @precondition(lambda self: self.refs)
+    @rule(data=st.data(), title=TEXTS, metadata=st.dictionaries(TEXTS, TEXTS, max_size=1))
+    def changes(self, data, title, metadata):
+        ref = self.refs[data.draw(st.sampled_from(sorted(self.refs)))]
+        self.commit(update_session(ref, SessionChange(title=title, metadata=metadata), now_us=self.made))
+
+    @precondition(lambda self: self.refs)
+    @rule(data=st.data(), workflow=TEXTS)
+    def moves(self, data, workflow):
+        ref = self.refs[data.draw(st.sampled_from(sorted(self.refs)))]
+        self.commit(set_workflow_version(ref, workflow_id=workflow, version="h", config_path="p", now_us=self.made))
+
+    @precondition(lambda self: self.refs)
+    @rule(data=st.data(), half=st.booleans())
+    def deletes(self, data, half):
+        ref = self.refs.pop(data.draw(st.sampled_from(sorted(self.refs))))
+        if half:
+            self.commit(mark_deleted(ref, now_us=1))
+        else:
+            self.loop.run_until_complete(self.database.removal.delete(ref))
+
+    @rule(search=TEXTS.filter(bool), few=st.sampled_from([0, 2_000]))
+    def searches_for_anything(self, search, few):
+        self.searches(search, few)
+
+    def searches(self, search, few):
+        lists = SessionLists(self.database.readers, few=few)
+        page = self.loop.run_until_complete(lists.page(SessionFilter(search=search), page_size=100))
+        everything = self.loop.run_until_complete(lists.page(SessionFilter(), page_size=100)).sessions
+        expected = [row for row in everything if holds(row, search)]
+        assert (page.sessions, page.total) == (expected, len(expected))
+
+    @precondition(lambda self: self.refs)
+    @rule(data=st.data(), few=st.sampled_from([0, 2_000]))
+    def searches_for_what_is_there(self, data, few):
+        ref = self.refs[data.draw(st.sampled_from(sorted(self.refs)))]
+        row = self.loop.run_until_complete(SessionRepository(self.database.readers).get(ref.session_id))
+        text = data.draw(st.sampled_from([row.workflow_id, row.title or "-", *row.metadata, *row.metadata.values()]))
+        first = data.draw(st.integers(0, len(text)))
+        self.searches(text[first : first + 4] or "b-", few)
+
+    @invariant()
+    def no_gram_is_missing_or_left_over(self):
+        def terms(connection):
+            connection.execute("CREATE VIRTUAL TABLE temp.vocab USING fts5vocab('main', 'session_grams', 'row')")
+            found = connection.execute("SELECT term, doc FROM temp.vocab").fetchall()
+            connection.execute("DROP TABLE temp.vocab")
+            return found
+
+        def both(connection):
+            found = terms(connection)
+            connection.execute("BEGIN")
+            rebuild_grams(connection)
+            expected = terms(connection)
+            connection.execute("ROLLBACK")
+            return found, expected
+
+        found, expected = self.loop.run_until_complete(self.database.writer.exclusive(both))
+        assert found == expected
+
+    def teardown(self):
+        self.loop.run_until_complete(self.database.__aexit__(None, None, None))
+        self.loop.close()
+        self.folder.cleanup()
+
+
+def holds(row, search):
+    """As the filter's description says it, without SQL."""
+    in_json = orjson.dumps(search).decode()[1:-1]
+    metadata = orjson.dumps(row.metadata).decode()
+    texts = [(row.session_id, search), (row.workflow_id, search), (row.title or "", search), (metadata, in_json)]
+    return any(lowered(piece) in lowered(text) for text, piece in texts)
+
+
+def lowered(text):
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
+
+
+TestSearchedSessions = SearchedSessions.TestCase
+TestSearchedSessions.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)

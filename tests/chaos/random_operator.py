@@ -1,0 +1,263 @@
+"""Somebody who controls a session at random, over REST and a WebSocket, and remembers what was acknowledged."""
+
+import asyncio
+import json
+import random
+from collections import Counter
+from typing import Any
+
+import httpx
+from websockets.exceptions import WebSocketException
+
+from chaos.consistency import check_log, check_valid
+from chaos.random_workflows import answer_to
+from chaos.world import ChaosServer
+from servers.server_process import eventually
+
+__all__ = ["Operator"]
+
+AWAY = (httpx.TransportError, OSError, WebSocketException)  # the server was killed, or is being started
+REFUSALS = {
+    *("run_not_paused", "no_active_run", "questions_open", "run_not_running", "illegal_transition", "session_busy"),
+    *("run_already_active", "interrupt_closed", "interrupt_not_found", "checkpoint_not_found", "run_queue_full"),
+    *("answer_invalid", "fork_node_missing", "stale_epoch"),
+}
+CONTROLS = ("pause", "pause", "resume", "resume", "resume", "step", "stop", "retry")
+QUIET = ("record_id", "session_id", "metadata", "messages", "usage", "parameters")  # of no use in a story
+ANSWER_LIMIT = 60.0  # seconds, longer than any model or tool takes: a control that is never answered is a fault
+
+
+class Operator:
+    """One session's. `given` are the messages that were acknowledged, `unsure` those whose answer was lost."""
+
+    def __init__(self, server: ChaosServer, session_id: str, chance: random.Random, commands: Counter[str]) -> None:
+        self.server = server
+        self.session_id = session_id
+        self.given: set[str] = set()
+        self.unsure: set[str] = set()
+        self.injected: set[str] = set()
+        self.rolled_back = False
+        self.forks: list[str] = []
+        self.run_again = Counter[str]()  # by label: a person's word for one more attempt
+        self._chance = chance
+        self._commands = commands
+        self._said = 0
+
+    async def work(self, end: asyncio.Event) -> None:
+        """Does this and that until told to end; now and then two things at once."""
+        while not end.is_set():
+            await asyncio.sleep(self._chance.expovariate(4.0))
+            count = 2 if self._chance.random() < 0.15 else 1
+            await asyncio.gather(*(self._something() for _ in range(count)))
+
+    async def _something(self) -> None:
+        kind = self._chance.choice(
+            ["start", "start", "control", "control", "control", "answer", "inject", "edit", "fork"]
+        )
+        try:
+            match kind:
+                case "start":
+                    await self._start()
+                case "control":
+                    await self._control(self._chance.choice(CONTROLS))
+                case "answer":
+                    await self.answer_all()
+                case "inject":
+                    await self._inject()
+                case "edit":
+                    await self._rest("PATCH", "state", {"state": {"note": f"edited {self._said}"}})
+                case _:
+                    await self._fork()
+        except AWAY:
+            self._commands[f"{kind}: away"] += 1
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    async def _rest(self, method: str, path: str, body: Any = None, **params: Any) -> httpx.Response | None:
+        """The answer, or None when the server cannot take it now (503); nothing else than what is known is said."""
+        url = f"/sessions/{self.session_id}/{path}"
+        starts = self.server.starts
+        try:
+            answer = await self.server.client.request(method, url, json=body, params=params, timeout=ANSWER_LIMIT)
+        except httpx.ReadTimeout:
+            assert self.server.starts != starts, f"{method} {url} was never answered"
+            raise
+        code = "ok" if answer.is_success else answer.json()["code"]
+        self._commands[f"{method} {path.partition('/')[0]}: {code}"] += 1
+        assert answer.is_success or answer.status_code == 503 or code in REFUSALS, answer.text
+        return None if answer.status_code == 503 else answer
+
+    async def _socket(self, action: str, **data: Any) -> str:
+        """Asks over a WebSocket, waits for what became of it: `result`, `ack` when the server went away, or a code."""
+        seen = "nothing"
+        async with self.server.websocket(f"operator-{id(self)}-{self._chance.random()}") as socket:
+            message = {"type": "control", "id": "c", "session_id": self.session_id, "data": {"action": action, **data}}
+            await socket.send(json.dumps(message))
+            try:
+                async with asyncio.timeout(ANSWER_LIMIT):
+                    while seen != "result":
+                        answer = json.loads(await socket.recv())
+                        if answer.get("id") == "c":
+                            seen = answer["data"]["code"] if answer["type"] == "error" else answer["type"]
+                            if answer["type"] == "error":
+                                break
+            except WebSocketException:
+                if seen == "nothing":
+                    raise
+        self._commands[f"socket {action}: {seen}"] += 1
+        known = {"result", "ack", "storage_full", "disk_failed", "server_stopping", "queue_full", *REFUSALS}
+        assert seen in known, (action, seen)
+        return seen
+
+    async def _start(self) -> None:
+        self._said += 1
+        text = f"ROAM {self._said} in {self.session_id}"
+        mode = self._chance.choice(["reject", "reject", "enqueue", "interrupt", "rollback"])
+        self.rolled_back |= mode == "rollback"
+        self.unsure.add(text)
+        body = {"message": text, "input": {"items": ["one", "two", "three"]}, "multitask": mode}
+        if self._chance.random() < 0.3:
+            taken = await self._socket("start", **body) in {"result", "ack"}
+        else:
+            answer = await self._rest("POST", "runs", body)
+            taken = answer is not None and answer.is_success
+            if answer is None:
+                return
+        self.unsure.discard(text)
+        if taken:
+            self.given.add(text)
+
+    async def _inject(self) -> None:
+        self._said += 1
+        text = f"ROAM, injected {self._said} in {self.session_id}"
+        self.unsure.add(text)
+        if self._chance.random() < 0.3:
+            taken = await self._socket("inject", message=text) in {"result", "ack"}
+        else:
+            answer = await self._rest("POST", "messages", {"message": text})
+            taken = answer is not None and answer.is_success
+        if taken:
+            self.unsure.discard(text)
+            self.injected.add(text)
+
+    async def _control(self, action: str) -> None:
+        if self._chance.random() < 0.3:
+            await self._socket(action)
+            return
+        wait = self._chance.random() < 0.5
+        answer = await self._rest("POST", action, wait=wait)
+        if action == "stop" and wait and answer is not None and answer.status_code == 200:
+            assert answer.json()["status"] in {"stopped", "completed", "failed"}, answer.text
+
+    async def answer_all(self) -> None:
+        answer = await self._rest("GET", "interrupts")
+        for question in answer.json()["interrupts"] if answer is not None and answer.is_success else ():
+            if question["kind"] == "wait":
+                continue
+            label = question["question"].get("tool_input", {}).get("label", "")
+            made = False
+            if question["kind"] == "effect":
+                await self.server.orphans_gone()
+                made = any(line["label"] == label for line in self.server.ledger())
+            given = answer_to(question, self._chance, done=made)
+            if given.get("outcome") == "run_again":
+                self.run_again[label] += 1
+            if self._chance.random() < 0.3:
+                await self._socket("answer", interrupt_id=question["interrupt_id"], answer=given)
+            else:
+                await self._rest("POST", f"interrupts/{question['interrupt_id']}", {"answer": given})
+
+    async def _fork(self) -> None:
+        if len(self.forks) < 2 and self._said:
+            answer = await self._rest("POST", "fork", {})
+            if answer is not None and answer.is_success:
+                self.forks.append(answer.json()["session_id"])
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        """Brings the session to its end, as a person would; nothing may stay under way for ever."""
+
+        async def ended() -> bool:
+            session = await self.server.session(self.session_id)
+            if session["status"] == "paused":
+                await self.answer_all()
+                await self._rest("POST", "resume")
+            elif session["status"] == "error":
+                await self._rest("POST", "retry")
+            rests = session["status"] in {"completed", "stopped"} or session["current_run_id"] is None
+            return rests and not await self._waits()
+
+        try:
+            await eventually(f"{self.session_id} ends", ended, within=60, every=0.2)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{await self.story()}") from error
+
+    async def story(self) -> str:
+        """The session, its runs and questions, and the end of its log, for whoever has to find out."""
+        session = await self.server.session(self.session_id)
+        runs = (await self.server.get(f"/sessions/{self.session_id}/runs"))["runs"]
+        questions = (await self.server.get(f"/sessions/{self.session_id}/interrupts"))["interrupts"]
+        told = [
+            " ".join(f"{key}={value}" for key, value in record.items() if value and key not in QUIET)[:300]
+            for record in (await self.server.records(self.session_id))[-120:]
+        ]
+        return "\n".join([f"status {session['status']}", *map(str, [*runs, *questions]), *told])
+
+    async def _waits(self) -> bool:
+        """Whether an input is in the session's queue."""
+        rows = self.server.query(
+            "SELECT count(*) FROM run_inbox i JOIN sessions s ON s.n = i.session_n"
+            " WHERE s.session_id = ? AND (i.run_id IS NULL OR i.run_id IN"
+            " (SELECT run_id FROM runs WHERE status = 'completed'))",
+            self.session_id,
+        )
+        return bool(rows[0][0])
+
+    async def check(self) -> int:
+        """Checks the session from outside; how many records it has."""
+        try:
+            return await self._check()
+        except AssertionError as error:
+            messages = (await self.server.get(f"/sessions/{self.session_id}/state"))["messages"]
+            held = [f"{m['role']}: {m['content']} {[c['id'] for c in m.get('tool_calls') or ()]}" for m in messages]
+            raise AssertionError("\n".join([str(error), await self.story(), "the state:", *held])) from error
+
+    async def _check(self) -> int:
+        body = {"message": f"ROAM at last in {self.session_id}", "input": {"items": ["one"]}}
+        await self.server.post(f"/sessions/{self.session_id}/runs", body)
+        await self.settle()
+        records = await check_log(self.server, self.session_id)
+        messages = (await self.server.get(f"/sessions/{self.session_id}/state"))["messages"]
+        check_valid(messages)
+        check_calls(records)
+        said = Counter(message["content"] for message in messages if message["role"] == "user")
+        assert not [text for text, count in said.items() if count > 1 and text.startswith("ROAM")], "said twice"
+        logged = {record["content"] for record in records if record.get("message_type") == "user"}
+        assert self.given <= logged, f"acknowledged and not in the log: {self.given - logged}"
+        if not self.rolled_back:
+            assert self.given <= said.keys(), f"acknowledged and lost: {self.given - said.keys()}"
+            waiting = self._waiting()
+            lost = self.injected - said.keys() - waiting
+            assert not lost, f"injected and lost: {lost}"
+        assert not said.keys() - {"one", "two", "three", body["message"]} - self.given - self.unsure - self.injected
+        return len(records)
+
+    def _waiting(self) -> set[str]:
+        rows = self.server.query(
+            "SELECT i.message FROM run_inbox i JOIN sessions s ON s.n = i.session_n WHERE s.session_id = ?",
+            self.session_id,
+        )
+        return {json.loads(row[0]).get("content") for row in rows}
+
+
+def check_calls(records: list[dict[str, Any]]) -> None:
+    """As `check_tool_calls`, where people refuse calls (no intent then) and stop runs (no result then)."""
+    calls = [record for record in records if record["record_type"] == "tool_call"]
+    intents = {record["tool_call_id"] for record in calls if record["phase"] == "intent"}
+    results = Counter(record["tool_call_id"] for record in calls if record["phase"] == "result")
+    made = {record["tool_call_id"] for record in calls if record["phase"] == "result" and record["success"]}
+    assert max(results.values(), default=0) <= 1, "a call has one result"
+    assert made <= intents, "no call is made without its intent"
+    if not {record.get("action") for record in records if record["record_type"] == "control"} & {"stop", "rollback"}:
+        assert intents <= results.keys(), "every intent has a result"
