@@ -311,7 +311,7 @@ def test_a_kill_loses_nothing_that_was_paid(tmp_path: Path) -> None:
             )
             assert rows == [(scope, 1, 120, 100_000_000) for scope in ("installation", "session", "workflow")]
             lab = Lab(runtime, tmp_path, session=await runtime.sessions.get(session_id), run_id=run_id)
-            assert await runtime.runs.recover() == 1
+            assert await runtime.recovery.take_up() == 1
             assert (await lab.wait()).status == "paused"  # nothing is left
             question = await asked(lab)
             assert (question["budget"], question["used"]) == ("session", 120)
