@@ -57,7 +57,7 @@ async def talk(state):
             await asyncio.sleep(late)
     return {}
 '''
-LIMITS = {"RATE_LIMIT_ENABLED": "false", "LOG_LEVEL": "WARNING", "WS_MAX_CONNECTIONS": "500"}
+LIMITS = {"RATE_LIMIT_ENABLED": "false", "LOG_LEVEL": "WARNING", "WS_MAX_CONNECTIONS": "500", "MAX_PARALLEL_RUNS": "100"}
 
 
 class Subscriber:
@@ -66,19 +66,25 @@ class Subscriber:
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self.came: list[str] = []
-        self.first = self.last = 0.0
+        self.at: list[float] = []  # when each came
 
     async def follow(self) -> None:
         """Reads up to the end of the run."""
         async for message in self._connection:
-            self.last = time.perf_counter()
-            self.first = self.first or self.last
+            self.at.append(time.perf_counter())
             self.came.append(str(message))
             if '"session_status":"completed"' in self.came[-1]:
                 return
 
     def events(self) -> list[dict[str, Any]]:
         return [event for event in map(json.loads, self.came) if event["type"] != "subscribed"]
+
+    def of_kind(self, kind: str) -> list[tuple[float, int]]:
+        """When events of a kind came, and how many: a frame of deltas holds the words of its text."""
+        found = ((at, json.loads(text)) for at, text in zip(self.at, self.came, strict=True))
+        if kind == "log":
+            return [(at, 1) for at, event in found if event["type"] == kind]
+        return [(at, len(event["data"]["text"].split())) for at, event in found if event["type"] == kind]
 
 
 def records_in(events: list[dict[str, Any]]) -> int:
@@ -114,22 +120,22 @@ async def measure(server: ServerProcess, workflow: str, *, each: int, planned: f
         readers = [asyncio.create_task(each.follow()) for each in subscribers]
         process = psutil.Process(server.pid)
         cpu = sum(process.cpu_times()[:2])
-        for session_id in sessions:
-            await server.start_run(session_id, "Go.")
+        await asyncio.gather(*(server.start_run(session_id, "Go.") for session_id in sessions))
         await asyncio.wait_for(asyncio.gather(*readers), 20 * planned + 60)
         cpu = sum(process.cpu_times()[:2]) - cpu
-    took = max(each.last for each in subscribers) - min(each.first for each in subscribers)
-    alone = [each.last - each.first for each in subscribers]
     events = [each.events() for each in subscribers]
     came, frames = sum(map(count, events)), sum(map(len, events))
     assert came >= SESSIONS * (each - 1), f"{SESSIONS * each - came} were lost"
-    kind = "deltas" if workflow == "words" else "records"
-    steady = sum(count(e) / seconds for e, seconds in zip(events, alone, strict=True))
+    kind = {"words": "message_delta", "lines": "log"}[workflow]
+    times = [each.of_kind(kind) for each in subscribers]
+    began, ended = min(t[0][0] for t in times), max(t[-1][0] for t in times)
+    all_on, first_off = max(t[0][0] for t in times), min(t[-1][0] for t in times)
+    meanwhile = sum(number for t in times for at, number in t if all_on <= at < first_off)
     print(
-        f"{kind}: {came} came in {took:.1f} s (planned {planned:.1f} s each):"
-        f" {came / took:,.0f} events/s from first to last, {steady:,.0f} as the sum of each session's own rate,"
-        f" {frames} frames; {SESSIONS * each - came} not as deltas;"
-        f" server CPU {1e6 * cpu / came:.0f} us an event, {100 * cpu / took:.0f} % of a core",
+        f"{kind}: {came} came in {ended - began:.1f} s (planned {planned:.1f} s), {SESSIONS * each - came} not as such;"
+        f" {meanwhile / (first_off - all_on):,.0f} events/s in the {first_off - all_on:.1f} s in which all {SESSIONS} runs"
+        f" emitted, {came / (ended - began):,.0f} from the first to the last of all; {frames} frames;"
+        f" server CPU {1e6 * cpu / came:.0f} us an event",
         flush=True,
     )
 
