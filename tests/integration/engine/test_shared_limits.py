@@ -194,6 +194,30 @@ async def test_a_cycle_of_code_alone_is_bounded(lab: Lab) -> None:
     assert (await lab.state())["n"] == 30
 
 
+GRAPH = """
+from langgraph.graph import END, START, StateGraph
+builder = StateGraph(dict)
+builder.add_node("a", lambda state: {})
+builder.add_edge(START, "a")
+builder.add_edge("a", END)
+"""
+
+
+@pytest.mark.parametrize("node", ["{type: wait, duration: 1ms}", '{type: graph, ref: "tools.code:builder"}'])
+async def test_a_cycle_of_waits_or_graphs_is_bounded(lab: Lab, node: str) -> None:
+    text = f"""
+    limits: {{max_steps: 7}}
+    nodes: {{again: {node}}}
+    edges: [{{from: START, to: again}}, {{from: again, to: again}}]
+    """
+    await lab.open(text, files={"tools/code.py": GRAPH})
+    assert (await lab.run()).status == "paused"
+    assert ((await asked(lab))["limit"], (await asked(lab))["used"]) == ("max_steps", 8)
+    assert (await lab.answer({"max_steps": 10})).status == "paused"
+    assert (await asked(lab))["used"] == 11
+    assert (await lab.answer({"stop": True})).status == "failed"
+
+
 PARALLEL = """
 models: {main: {provider: scripted, script: scripts/a.yaml, max_tokens: 20}}
 limits: {max_tokens: 1000, workflow: {max_tokens: %d}}

@@ -15,12 +15,14 @@ from langchain_core.messages import BaseMessage
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 
+from modular_agent.engine.budgets import Need
 from modular_agent.engine.errors import GraphUnusable
 from modular_agent.engine.expressions import Expression
 from modular_agent.engine.nodes.conversation import last_user_text, public, text_of, user_message
 from modular_agent.engine.nodes.graph_calls import GraphCalls, OverBudget
 from modular_agent.engine.nodes.langchain_messages import from_langchain, plain, to_langchain
 from modular_agent.engine.nodes.reading import evaluate
+from modular_agent.engine.nodes.spending import within_limits
 from modular_agent.engine.nodes.visit import Updates, Visit
 from modular_agent.engine.nodes.workflow import as_text
 from modular_agent.engine.threads import threads_of
@@ -65,6 +67,7 @@ class UserGraph:
     _loaded: _Loaded = field(default_factory=_Loaded)
 
     async def __call__(self, visit: Visit) -> Updates:
+        within_limits(visit, Need())  # a cycle of graphs without models is bounded by steps and seconds
         graph = await self._graph()
         given = self._given(visit, graph)
         visit.context.binding.foreign[visit.task_id] = visit.node

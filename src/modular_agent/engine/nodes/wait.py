@@ -4,10 +4,12 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Final
 
+from modular_agent.engine.budgets import Need
 from modular_agent.engine.errors import OutputInvalid
 from modular_agent.engine.expressions import Expression
 from modular_agent.engine.nodes.asking import ask
 from modular_agent.engine.nodes.reading import evaluate
+from modular_agent.engine.nodes.spending import within_limits
 from modular_agent.engine.nodes.visit import Body, Updates, Visit
 from modular_agent.engine.spec.model import WaitNode
 from modular_agent.kit.clock import MICROSECONDS, rfc3339
@@ -33,8 +35,9 @@ def wait(spec: WaitNode, until: Expression | int | None) -> Body:
         due = _due(spec, until, visit, now)
         if due - now <= LONG_WAIT * MICROSECONDS:
             await asyncio.sleep(max(0, due - now) / MICROSECONDS)
-            return {}
-        ask(visit, "wait", due_at=due, until=rfc3339(due))
+        else:
+            ask(visit, "wait", due_at=due, until=rfc3339(due))
+        within_limits(visit, Need())  # a cycle of waits is bounded by steps and seconds
         return {}
 
     return body
