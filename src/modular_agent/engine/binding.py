@@ -11,7 +11,7 @@ from modular_agent.errors import AgentError
 __all__ = ["BINDING", "Binding"]
 
 BINDING: Final = "__modular_agent_binding"  # in `config["configurable"]`; two underscores keep it out of metadata
-GATHER: Final = 0.002  # seconds
+GATHER: Final = 0.005  # seconds
 MAX_BEHIND: Final = 32  # writes of one run that may wait for the writer while it goes on
 
 
