@@ -57,7 +57,12 @@ async def talk(state):
             await asyncio.sleep(late)
     return {}
 '''
-LIMITS = {"RATE_LIMIT_ENABLED": "false", "LOG_LEVEL": "WARNING", "WS_MAX_CONNECTIONS": "500", "MAX_PARALLEL_RUNS": "100"}
+LIMITS = {
+    "RATE_LIMIT_ENABLED": "false",
+    "LOG_LEVEL": "WARNING",
+    "WS_MAX_CONNECTIONS": "500",
+    "MAX_PARALLEL_RUNS": "100",
+}
 
 
 class Subscriber:
@@ -133,8 +138,8 @@ async def measure(server: ServerProcess, workflow: str, *, each: int, planned: f
     meanwhile = sum(number for t in times for at, number in t if all_on <= at < first_off)
     print(
         f"{kind}: {came} came in {ended - began:.1f} s (planned {planned:.1f} s), {SESSIONS * each - came} not as such;"
-        f" {meanwhile / (first_off - all_on):,.0f} events/s in the {first_off - all_on:.1f} s in which all {SESSIONS} runs"
-        f" emitted, {came / (ended - began):,.0f} from the first to the last of all; {frames} frames;"
+        f" {meanwhile / (first_off - all_on):,.0f} events/s in the {first_off - all_on:.1f} s in which all"
+        f" {SESSIONS} runs emitted, {came / (ended - began):,.0f} from the first to the last of all; {frames} frames;"
         f" server CPU {1e6 * cpu / came:.0f} us an event",
         flush=True,
     )

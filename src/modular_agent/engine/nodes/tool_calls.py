@@ -103,8 +103,11 @@ class ToolCalls:
         )
         record = _intent_record(visit, call, tool, arguments)
         if tool.effect is not Effect.IRREVERSIBLE:
-            # It may run again after a crash, so nothing has to be durable before it runs.
             context.emit(record, intents=[intent])
+            if (
+                tool.effect is Effect.IDEMPOTENT
+            ):  # called again after a crash it must get the same key: the call is kept
+                await context.binding.durable()
             return await self._run(visit, call, tool, arguments, intent)
         context.binding.flush()
         known = await context.store.intend(context.key, intent, record)

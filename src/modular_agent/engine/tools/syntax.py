@@ -4,6 +4,8 @@ import ast
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from modular_agent.kit.python_source import parse
+
 __all__ = ["Definition", "DefinitionKind", "definitions"]
 
 DefinitionKind: TypeAlias = Literal["function", "async_function", "class", "value", "import"]
@@ -25,7 +27,7 @@ def definitions(source: bytes, filename: str = "<source>") -> tuple[dict[str, De
     Raises `SyntaxError`, and `ValueError` for a source with null bytes.
     """
     found: dict[str, Definition] = {}
-    complete = _collect(ast.parse(source, filename).body, found)
+    complete = _collect(parse(source, filename).body, found)
     return found, complete and "__getattr__" not in found
 
 

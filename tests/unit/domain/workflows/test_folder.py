@@ -86,7 +86,7 @@ async def test_a_changed_prompt_makes_a_new_version(opening: Any, write: Any) ->
         "schema: modular-agent/v1\nname: a\nmodels: {m: {provider: scripted, script: scripts/s.yaml}}\n"
         "nodes: {n: {type: llm, prompt: prompts/p.md}}\nedges: [{from: START, to: n}]\n"
     )
-    write("scripts/s.yaml", text="rules: [{say: hi}]\n")
+    write("scripts/s.yaml", text="otherwise: {reply: hi}\n")
     write("prompts/p.md", text="Be brief.")
     write("workflows/a.yaml", text=text)
     async with opening() as runtime:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, cast
 
+from modular_agent.kit.python_source import parse
+
 __all__ = ["ArithmeticFault", "evaluate", "written"]
 
 Number: TypeAlias = int | float
@@ -31,7 +33,7 @@ def evaluate(expression: str) -> Number:
         raise ArithmeticFault(f"The expression is longer than {CHARACTERS} characters.")
     text = expression.translate({ord("×"): "*", ord("÷"): "/", ord("−"): "-"}).strip()
     try:
-        tree = ast.parse(text, mode="eval")
+        tree = parse(text, mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise ArithmeticFault(f"This is not an arithmetic expression: {reason}.") from None
