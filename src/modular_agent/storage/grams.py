@@ -9,13 +9,28 @@ two characters, and its prefix queries read all that begins so before they answe
 import re
 import unicodedata
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
-__all__ = ["fold", "grams_of", "match_of"]
+__all__ = ["JOINED", "JOINERS", "fold", "grams_of", "is_gram", "match_of"]
 
 MATCHED_GRAMS: Final = 16  # of a query; what more would tell, the comparison with the text tells too
-_FOLLOWING: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
-_RUNS: Final = re.compile(r"[a-z0-9]+|[^\x00-\x7f]+")
+LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
+JOINERS: Final = "-_.:/@+#"
+
+
+class Cut(NamedTuple):
+    """How a text is cut into runs: at what is neither non-ASCII nor one of these characters."""
+
+    ascii: str
+    runs: re.Pattern[str]
+
+    @classmethod
+    def at_others_than(cls, ascii_characters: str) -> "Cut":
+        return cls(ascii_characters, re.compile(rf"[{re.escape(ascii_characters)}]+|[^\x00-\x7f]+"))
+
+
+WORDS: Final = Cut.at_others_than(LETTERS)
+JOINED: Final = Cut.at_others_than(LETTERS + JOINERS)  # ids and names are one run: their pieces are rarer
 
 
 def fold(text: str) -> str:
@@ -25,10 +40,10 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
-def grams_of(folded: str) -> set[str]:
+def grams_of(folded: str, cut: Cut = WORDS) -> set[str]:
     """All grams of a folded text."""
     grams: set[str] = set()
-    for run in _RUNS.findall(folded):
+    for run in cut.runs.findall(folded):
         grams.update(run)
         if run.isascii():
             grams.update(map("".join, zip(run, run[1:], run[2:], strict=False)))
@@ -38,14 +53,19 @@ def grams_of(folded: str) -> set[str]:
     return grams
 
 
-def match_of(folded: str) -> str | None:
+def is_gram(folded: str, cut: Cut = WORDS) -> bool:
+    """Whether exactly the texts that hold the folded query fulfil its expression."""
+    return bool(cut.runs.fullmatch(folded)) and len(folded) <= (3 if folded.isascii() else 2)
+
+
+def match_of(folded: str, cut: Cut = WORDS) -> str | None:
     """The FTS5 expression that every text containing the folded query fulfils; None where the query has no gram.
 
-    The grams hold letters, digits and non-ASCII characters only, so nothing in a query can act as an operator.
+    The grams hold neither quotation marks nor spaces, so nothing in a query can act as an operator.
     """
     long: list[str] = []
     short: list[str] = []
-    for run in _RUNS.findall(folded):
+    for run in cut.runs.findall(folded):
         if not run.isascii():
             long += [run[i : i + 2] for i in _places(len(run), 2)] if len(run) > 1 else [run]
         elif len(run) > 2:
@@ -61,7 +81,7 @@ def match_of(folded: str) -> str | None:
     letters = max(short, key=len)
     if len(letters) == 1:
         return f'"{letters}"'
-    longer = " OR ".join(f'"{letters}{following}"' for following in _FOLLOWING)
+    longer = " OR ".join(f'"{letters}{following}"' for following in cut.ascii)
     return f'("{letters}" OR {longer})'  # the end of a word, or the beginning of a trigram
 
 

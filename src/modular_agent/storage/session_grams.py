@@ -1,27 +1,49 @@
 """The grams by which sessions are found: of the id, the workflow, the title and the metadata.
 
-The table is kept in the transaction that changes a session. It has no content, so an entry can be taken out only by the
-very grams that it was put in with: whoever changes one of these columns does it within `regrammed`. What the grams find
-is compared with the columns by `LIKE`, in which ASCII letters alone match in either case: so it is with the grams.
+With them go whole words, so that a search for one need not be compared with every session that has it. The table is kept
+in the transaction that changes a session. It has no content, so an entry can be taken out only by the very grams that
+it was put in with: whoever changes one of these columns does it within `regrammed`. What the grams find is compared
+with the columns by `LIKE`, in which ASCII letters alone match in either case: so it is with the grams.
 """
 
 import contextlib
+import re
 import sqlite3
 import string
 from collections.abc import Generator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
-from modular_agent.storage.grams import grams_of, match_of
+from modular_agent.storage.grams import JOINED, grams_of, is_gram, match_of
 
-__all__ = ["add_grams", "expression_of", "in_json", "rebuild_grams", "regrammed"]
+__all__ = ["Expressions", "add_grams", "expressions_of", "in_json", "rebuild_grams", "regrammed"]
 
 _SEARCHED: Final = "session_id, workflow_id, title, metadata"
 _LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _ADD: Final = "INSERT INTO session_grams (rowid, g) VALUES (?, ?)"
 _REMOVE: Final = "INSERT INTO session_grams (session_grams, rowid, g) VALUES ('delete', ?, ?)"
 _PIECE: Final = 2_000  # sessions whose grams are in memory at once
+_WORDS: Final = re.compile(r"[a-z]{4,32}")  # longer than any gram; of a longer word its pieces
+
+
+class Expressions(NamedTuple):
+    """What the grams say of a search. In every session that fulfils `certain` it occurs, in others of those that fulfil
+    `possible` it may; None: in none."""
+
+    certain: str | None
+    possible: str | None
+
+    @property
+    def any(self) -> str:
+        return " OR ".join(f"({each})" for each in self if each is not None)
+
+    @property
+    def uncertain(self) -> str | None:
+        """What those sessions fulfil that have to be compared with the search."""
+        if self.certain is None or self.possible is None:
+            return self.possible
+        return f"({self.possible}) NOT ({self.certain})"
 
 
 def add_grams(connection: sqlite3.Connection, n: int) -> None:
@@ -51,11 +73,17 @@ def rebuild_grams(connection: sqlite3.Connection) -> None:
         connection.executemany(_ADD, [(n, _grams(texts)) for n, *texts in piece])
 
 
-def expression_of(search: str) -> str | None:
-    """The expression that the entry of every session fulfils in which `search` occurs; None where all may."""
-    found = [match_of(_lower(form)) for form in dict.fromkeys((search, in_json(search)))]
+def expressions_of(search: str) -> Expressions | None:
+    """The expressions that tell where `search` occurs; None where it may occur in every session."""
+    forms = [_lower(form) for form in dict.fromkeys((search, in_json(search)))]
+    found = [match_of(form, JOINED) for form in forms]
     known = [f"({each})" for each in found if each is not None]
-    return " OR ".join(known) if len(known) == len(found) else None
+    if len(known) < len(found):
+        return None
+    possible = " OR ".join(known)
+    if len(forms) == 1 and is_gram(forms[0], JOINED):
+        return Expressions(possible, None)
+    return Expressions(f'"{forms[0]}"' if _WORDS.fullmatch(forms[0]) else None, possible)
 
 
 def in_json(text: str) -> str:
@@ -70,7 +98,8 @@ def _stored(connection: sqlite3.Connection, n: int) -> str | None:
 
 def _grams(texts: Sequence[str | None]) -> str:
     """In one order always, so that equal texts have equal entries."""
-    return " ".join(sorted(grams_of(_lower("\n".join(text for text in texts if text)))))
+    text = _lower("\n".join(text.partition("\0")[0] for text in texts if text))  # `LIKE` ends there too
+    return " ".join(sorted(grams_of(text, JOINED).union(_WORDS.findall(text))))
 
 
 def _lower(text: str) -> str:

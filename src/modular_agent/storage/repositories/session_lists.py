@@ -1,7 +1,8 @@
 """Pages of sessions: filtered, searched, sorted and counted in SQL.
 
 A page without a search is read out of the index of its order. With one, the grams say which sessions may hold what is
-wanted: of a few, all are looked at; of many, only those that the page passes, in the order of the index.
+wanted: of a few, all are looked at; of many, only those that the page passes, in the order of the index. Those that
+the grams are certain of are counted without being read.
 """
 
 import sqlite3
@@ -17,7 +18,7 @@ from modular_agent.storage.models import sessions
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.repositories.searching import like_pattern
 from modular_agent.storage.repositories.sessions import SessionRow
-from modular_agent.storage.session_grams import expression_of, in_json
+from modular_agent.storage.session_grams import Expressions, expressions_of, in_json
 from modular_agent.storage.sql import column_list, marks
 
 __all__ = ["SessionFilter", "SessionLists", "SessionPage", "SortKey"]
@@ -25,9 +26,14 @@ __all__ = ["SessionFilter", "SessionLists", "SessionPage", "SortKey"]
 SortKey: TypeAlias = Literal["created_at", "updated_at", "status", "session_id", "cost", "tokens"]
 
 FEW: Final = 2_000
+STRETCH: Final = 4_000  # sessions of an order that are compared with a search before its grams are read
 TOTAL_TTL: Final = 5.0  # seconds that the total of a search with more is kept, whatever happens meanwhile
 _COLUMNS: Final = column_list(sessions)
 _MATCHING: Final = "SELECT rowid FROM session_grams WHERE session_grams MATCH ?"
+_BUT_OTHERS: Final = (
+    "+rowid NOT IN (SELECT n FROM sessions WHERE tenant = ? AND status < ?"
+    " UNION ALL SELECT n FROM sessions WHERE tenant = ? AND status > ?)"
+)
 
 
 class _Order(NamedTuple):
@@ -37,6 +43,10 @@ class _Order(NamedTuple):
     columns: tuple[str, ...]
     kinds: tuple[Literal["str", "int"], ...]
     walked_past: Collection[str] = ("status", "workflow_id")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.columns, "n")
 
 
 _ORDERS: Final[dict[SortKey, _Order]] = {
@@ -104,13 +114,15 @@ class SessionPage:
 class SessionLists:
     """Reads pages of sessions; how many there are in all comes through the `cache` if there is one.
 
-    A search looks at one and all of the sessions that may match while they are `few`.
+    A search looks at one and all of the sessions that may match while they are `few`; at the next `stretch` of all
+    sessions before it looks for those that may match.
     """
 
-    def __init__(self, readers: Readers, *, cache: Cache | None = None, few: int = FEW) -> None:
+    def __init__(self, readers: Readers, *, cache: Cache | None = None, few: int = FEW, stretch: int = STRETCH) -> None:
         self._readers = readers
         self._cache = cache
         self._few = few
+        self._stretch = stretch
 
     async def page(
         self,
@@ -130,20 +142,21 @@ class SessionLists:
         order = _ORDERS[sort_by]
         listing = f"sessions:{sort_by}:{'desc' if descending else 'asc'}"
         place = None if cursor is None else decode_cursor(cursor, listing, [*order.kinds, "int"])
-        part = _Part(order, descending, place, page_size + 1, 0 if place else (page - 1) * page_size, self._few)
-        expression = expression_of(chosen.search) if chosen.search else None
-        rows, total = await self._readers.run(lambda connection: _read(connection, chosen, expression, part))
+        offset = 0 if place else (page - 1) * page_size
+        part = _Part(order, descending, place, page_size + 1, offset, self._few, self._stretch)
+        grams = expressions_of(chosen.search) if chosen.search else None
+        rows, total = await self._readers.run(lambda connection: _read(connection, chosen, grams, part))
         if total is None:
-            total = await self._total(chosen, expression)
+            total = await self._total(chosen, grams)
         following = None
         if len(rows) > page_size:
             following = encode_cursor(listing, rows[page_size - 1][: len(order.columns) + 1])
         width = len(order.columns)
         return SessionPage([SessionRow.of(row[width:]) for row in rows[:page_size]], total, following)
 
-    async def _total(self, chosen: SessionFilter, expression: str | None) -> int:
+    async def _total(self, chosen: SessionFilter, grams: Expressions | None) -> int:
         async def load() -> int:
-            return await self._readers.run(lambda connection: _count(connection, chosen, expression))
+            return await self._readers.run(lambda connection: _count(connection, chosen, grams))
 
         if self._cache is None:
             return await load()
@@ -158,17 +171,6 @@ class SessionLists:
         return dict(await self._readers.query(text, values))
 
 
-class _Part(NamedTuple):
-    """Which part of a list: rows behind `place`, or from number `offset` on. `few`: see `SessionLists`."""
-
-    order: _Order
-    descending: bool
-    place: Sequence[CursorValue] | None
-    limit: int
-    offset: int
-    few: int
-
-
 class _Condition(NamedTuple):
     text: str
     values: list[Any]  # SQL values
@@ -177,21 +179,64 @@ class _Condition(NamedTuple):
         return _Condition(f"{text} AND {self.text}", [*values, *self.values])
 
 
+class _Part(NamedTuple):
+    """Which part of a list: rows behind `place`, or from number `offset` on. For the others see `SessionLists`."""
+
+    order: _Order
+    descending: bool
+    place: Sequence[CursorValue] | None
+    limit: int
+    offset: int
+    few: int
+    stretch: int
+
+    @property
+    def sorting(self) -> str:
+        direction = "DESC" if self.descending else "ASC"
+        return f"ORDER BY {', '.join(f'{name} {direction}' for name in self.order.names)}"
+
+    def behind(self, condition: _Condition) -> _Condition:
+        """Of those of the condition, the ones behind `place`."""
+        if not self.place:
+            return condition
+        beyond = "<" if self.descending else ">"
+        return condition.and_(f"({', '.join(self.order.names)}) {beyond} ({marks(len(self.place))})", *self.place)
+
+
 def _read(
-    connection: sqlite3.Connection, chosen: SessionFilter, expression: str | None, part: _Part
+    connection: sqlite3.Connection, chosen: SessionFilter, grams: Expressions | None, part: _Part
 ) -> tuple[list[tuple[Any, ...]], int | None]:
     """The rows (what they are sorted by, then their columns), and how many there are in all where that is known."""
     chosen = _of_tenant(connection, chosen)
-    if expression is not None:
-        found = connection.execute(f"{_MATCHING} LIMIT ?", (expression, part.few + 1)).fetchall()
+    condition = _there(connection, chosen, unindexed=part.order.walked_past)
+    if grams is not None:
+        found = connection.execute(f"{_MATCHING} LIMIT ?", (grams.any, part.few + 1)).fetchall()
         if len(found) <= part.few:
             return _read_few(connection, chosen, [n for (n,) in found], part)
-    condition = _there(connection, chosen, unindexed=part.order.walked_past)
-    if expression is not None:
-        condition = condition.and_(f"+n IN ({_MATCHING})", expression)
+        near = _stretch(connection, chosen, part)
+        rows = [] if near is None else _rows(connection, condition.and_(*near), part)
+        if len(rows) == part.limit:
+            return rows, None
+        condition = condition.and_(f"+n IN ({_MATCHING})", grams.any)
     rows = _rows(connection, condition, part)
     ended = len(rows) < part.limit and part.place is None and (rows or not part.offset)
     return rows, part.offset + len(rows) if ended else None
+
+
+def _stretch(connection: sqlite3.Connection, chosen: SessionFilter, part: _Part) -> tuple[Any, ...] | None:
+    """The condition (and its values) that only the next sessions of the order fulfil; None where all are near.
+
+    They hold the page of a search that finds much, which is then read without all that the grams would name.
+    """
+    condition = part.behind(_there(connection, replace(chosen, search=None), unindexed=part.order.walked_past))
+    names = ", ".join(part.order.names)
+    place = connection.execute(
+        f"SELECT {names} FROM sessions WHERE {condition.text} {part.sorting} LIMIT 1 OFFSET ?",
+        (*condition.values, part.stretch - 1),
+    ).fetchone()
+    if place is None:
+        return None
+    return f"({names}) {'>=' if part.descending else '<='} ({marks(len(place))})", *place
 
 
 def _read_few(
@@ -206,12 +251,50 @@ def _read_few(
     return _rows(connection, among, part), len(orjson.loads(kept))
 
 
-def _count(connection: sqlite3.Connection, chosen: SessionFilter, expression: str | None) -> int:
+def _count(connection: sqlite3.Connection, chosen: SessionFilter, grams: Expressions | None) -> int:
     chosen = _of_tenant(connection, chosen)
-    condition = _there(connection, chosen, unindexed=() if expression is None else _NOTHING_LOOKED_UP)
-    if expression is not None:
-        condition = condition.and_(f"n IN ({_MATCHING})", expression)
-    return connection.execute(f"SELECT count(*) FROM sessions WHERE {condition.text}", condition.values).fetchone()[0]
+    if grams is None:
+        condition = _there(connection, chosen, unindexed=())
+        return connection.execute(f"SELECT count(*) FROM sessions WHERE {condition.text}", condition.values).fetchone()[
+            0
+        ]
+    total = 0
+    if grams.certain is not None:
+        total += _count_certain(connection, replace(chosen, search=None), grams.certain)
+    if grams.uncertain is not None:
+        condition = _there(connection, chosen, unindexed=_NOTHING_LOOKED_UP)
+        condition = condition.and_("session_grams MATCH ?", grams.uncertain)
+        text = (
+            f"SELECT count(*) FROM session_grams CROSS JOIN sessions ON n = session_grams.rowid WHERE {condition.text}"
+        )
+        total += connection.execute(text, condition.values).fetchone()[0]
+    return total
+
+
+def _count_certain(connection: sqlite3.Connection, chosen: SessionFilter, expression: str) -> int:
+    """How many of the sessions that fulfil the expression the filter (without a search) lets through."""
+    condition = _without_deleted(connection, _Condition("session_grams MATCH ?", [expression]), "rowid")
+    everything = _of_tenant(connection, SessionFilter())
+    if chosen != everything:
+        of_status = chosen == replace(everything, status=chosen.status)
+        if of_status and everything.tenant is not None and _most_have(connection, chosen):
+            condition = condition.and_(_BUT_OTHERS, *[chosen.tenant, chosen.status] * 2)
+        else:
+            among, values = chosen.condition()
+            condition = condition.and_(f"+rowid IN (SELECT n FROM sessions WHERE {among})", *values)
+    text = f"SELECT count(*) FROM session_grams WHERE {condition.text}"
+    return connection.execute(text, condition.values).fetchone()[0]
+
+
+def _most_have(connection: sqlite3.Connection, chosen: SessionFilter) -> bool:
+    """Whether more than half of the tenant's sessions have the status: then it is quicker to name the others."""
+    return bool(
+        connection.execute(
+            "SELECT 1 FROM sessions WHERE tenant = ? AND status = ? LIMIT 1"
+            " OFFSET (SELECT sum(count) / 2 FROM session_hour WHERE tenant = ?)",
+            (chosen.tenant, chosen.status, chosen.tenant),
+        ).fetchone()
+    )
 
 
 def _of_tenant(connection: sqlite3.Connection, chosen: SessionFilter) -> SessionFilter:
@@ -222,28 +305,42 @@ def _of_tenant(connection: sqlite3.Connection, chosen: SessionFilter) -> Session
     return replace(chosen, tenant=rows[0][0]) if len(rows) == 1 else chosen
 
 
+def _of_tenant(connection: sqlite3.Connection, chosen: SessionFilter) -> SessionFilter:
+    """The same, of the only tenant if there is only one: the indexes begin with the tenant."""
+    if chosen.tenant is not None:
+        return chosen
+    tenants = _tenants(connection)
+    return replace(chosen, tenant=tenants[0]) if len(tenants) == 1 else chosen
+
+
+def _tenants(connection: sqlite3.Connection) -> list[str]:
+    """All tenants that have sessions, or two of them."""
+    return [tenant for (tenant,) in connection.execute("SELECT DISTINCT tenant FROM session_hour LIMIT 2")]
+
+
 def _there(connection: sqlite3.Connection, chosen: SessionFilter, *, unindexed: Collection[str]) -> _Condition:
-    """The filter's condition, without the sessions that are being deleted.
+    """The filter's condition, without the sessions that are being deleted."""
+    return _without_deleted(connection, _Condition(*chosen.condition(unindexed=unindexed)), "n")
+
+
+def _without_deleted(connection: sqlite3.Connection, condition: _Condition, column: str) -> _Condition:
+    """The condition, without the sessions that are being deleted.
 
     Those are named: for `deleted_at IS NULL` every row would have to be read that a page skips.
     """
-    condition = _Condition(*chosen.condition(unindexed=unindexed))
     rows = connection.execute("SELECT n FROM sessions WHERE deleted_at IS NOT NULL").fetchall()
     if not rows:
         return condition
-    return condition.and_("+n NOT IN (SELECT value FROM json_each(?))", _json([n for (n,) in rows]))
+    return condition.and_(f"+{column} NOT IN (SELECT value FROM json_each(?))", _json([n for (n,) in rows]))
 
 
 def _rows(connection: sqlite3.Connection, condition: _Condition, part: _Part) -> list[tuple[Any, ...]]:
-    direction, beyond = ("DESC", "<") if part.descending else ("ASC", ">")
-    names = (*part.order.columns, "n")
-    order = f"ORDER BY {', '.join(f'{name} {direction}' for name in names)}"
-    place = part.place or ()
-    after = f" AND ({', '.join(names)}) {beyond} ({marks(len(place))})" if place else ""
+    order = part.sorting
+    condition = part.behind(condition)
     return connection.execute(  # the keys first, out of an index: skipped rows are not read
         f"SELECT {', '.join(part.order.columns)}, {_COLUMNS} FROM sessions WHERE n IN"
-        f" (SELECT n FROM sessions WHERE {condition.text}{after} {order} LIMIT ? OFFSET ?) {order}",
-        (*condition.values, *place, part.limit, part.offset),
+        f" (SELECT n FROM sessions WHERE {condition.text} {order} LIMIT ? OFFSET ?) {order}",
+        (*condition.values, part.limit, part.offset),
     ).fetchall()
 
 

@@ -4,8 +4,7 @@ import math
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import compress
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 import orjson
 
@@ -152,16 +151,20 @@ def _add_rows(
         [*values, begin, end],
     ).fetchone()
     columns = {name: orjson.loads(value) for name, value in zip(names, row, strict=True)}
+    numbers = {measure: _numbers(columns[_DURATIONS[measure]]) for measure, _ in wanted}
     for measure, dimension in wanted:
-        counted = _counted(columns[_KEYS[dimension]], columns[_DURATIONS[measure]])
+        counted = Counter(zip(columns[_KEYS[dimension]], numbers[measure], strict=True))
         for (key, number), count in counted.items():
-            add_histogram(found, (measure, dimension, key), ((number, sign * count),))
+            if number is not None:
+                add_histogram(found, (measure, dimension, key), ((number, sign * count),))
 
 
-def _counted(keys: list[str], durations: list[int | None]) -> Counter[tuple[str, int]]:
-    """How often each bucket occurs with each key."""
-    known = [us is not None for us in durations]
-    return Counter(zip(compress(keys, known), buckets(us for us in durations if us is not None), strict=True))
+def _numbers(durations: list[int | None]) -> list[int | None]:
+    """The bucket of each duration, None of None."""
+    if None not in durations:
+        return list(buckets(cast("list[int]", durations)))
+    numbers = buckets(us for us in durations if us is not None)
+    return [None if us is None else next(numbers) for us in durations]
 
 
 def add_histogram(

@@ -1,12 +1,9 @@
 """Lists of any length: the grams of sessions, and indexes that hold what pages skip and what messages are picked by."""
 
-import sqlite3
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 from alembic import op
-
-from modular_agent.storage.session_grams import rebuild_grams
 
 revision: str = "0005"
 down_revision: str | None = "0004"
@@ -37,6 +34,3 @@ def upgrade() -> None:
     op.execute(
         "CREATE VIRTUAL TABLE session_grams USING fts5(g, content='', detail=none, columnsize=0, tokenize='ascii')"
     )
-    connection = op.get_bind().connection.driver_connection
-    assert isinstance(connection, sqlite3.Connection)
-    rebuild_grams(connection)  # a later revision that changes what is searched takes this line over
