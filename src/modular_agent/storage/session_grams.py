@@ -1,9 +1,9 @@
 """The grams by which sessions are found: of the id, the workflow, the title and the metadata.
 
-With them go whole words, so that a search for one need not be compared with every session that has it. The table is kept
-in the transaction that changes a session. It has no content, so an entry can be taken out only by the very grams that
-it was put in with: whoever changes one of these columns does it within `regrammed`. What the grams find is compared
-with the columns by `LIKE`, in which ASCII letters alone match in either case: so it is with the grams.
+With them go whole words, so that a search for one need not be compared with every session that has it. The table is
+kept in the transaction that changes a session. It has no content, so an entry can be taken out only by the very grams
+that it was put in with: whoever changes one of these columns does it within `regrammed`. What the grams find is
+compared with the columns by `LIKE`, in which ASCII letters alone match in either case: so it is with the grams.
 """
 
 import contextlib
@@ -28,22 +28,18 @@ _WORDS: Final = re.compile(r"[a-z]{4,32}")  # longer than any gram; of a longer 
 
 
 class Expressions(NamedTuple):
-    """What the grams say of a search. In every session that fulfils `certain` it occurs, in others of those that fulfil
-    `possible` it may; None: in none."""
+    """What the grams say of a search: it occurs in no session but those that fulfil `possible`, and in all of those
+    that fulfil `certain` too (None: it is certain of none)."""
 
+    possible: str
     certain: str | None
-    possible: str | None
-
-    @property
-    def any(self) -> str:
-        return " OR ".join(f"({each})" for each in self if each is not None)
 
     @property
     def uncertain(self) -> str | None:
-        """What those sessions fulfil that have to be compared with the search."""
-        if self.certain is None or self.possible is None:
+        """What those sessions fulfil that have to be compared with the search; None: there are none."""
+        if self.certain is None:
             return self.possible
-        return f"({self.possible}) NOT ({self.certain})"
+        return None if self.certain == self.possible else f"({self.possible}) NOT ({self.certain})"
 
 
 def add_grams(connection: sqlite3.Connection, n: int) -> None:
@@ -82,8 +78,8 @@ def expressions_of(search: str) -> Expressions | None:
         return None
     possible = " OR ".join(known)
     if len(forms) == 1 and is_gram(forms[0], JOINED):
-        return Expressions(possible, None)
-    return Expressions(f'"{forms[0]}"' if _WORDS.fullmatch(forms[0]) else None, possible)
+        return Expressions(possible, possible)
+    return Expressions(possible, f'"{forms[0]}"' if _WORDS.fullmatch(forms[0]) else None)
 
 
 def in_json(text: str) -> str:

@@ -13,7 +13,7 @@ from modular_agent.storage.statistics.durations import (
     Histograms,
     Measure,
     add_histogram,
-    percentile,
+    percentiles,
     read_durations,
 )
 from modular_agent.storage.statistics.ranking import Ranking, rank_by_errors, rank_sessions
@@ -115,13 +115,13 @@ def _timing(usage: Usage, histograms: Histograms, dimension: Dimension, key: str
 
 
 def _percentiles(counts: Mapping[int, int], bounds: tuple[int, int] | None) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for name, share in SHARES:
-        us = percentile(counts, share)
-        if us is not None and bounds is not None:
-            us = min(max(us, bounds[0]), bounds[1])
-        found[name] = None if us is None else round(us / MICROSECONDS, DECIMALS)
-    return found
+    found = percentiles(counts, [share for _, share in SHARES])
+    if found is not None and bounds is not None:
+        found = [min(max(us, bounds[0]), bounds[1]) for us in found]
+    return {
+        name: None if found is None else round(found[place] / MICROSECONDS, DECIMALS)
+        for place, (name, _) in enumerate(SHARES)
+    }
 
 
 def token_figures(connection: sqlite3.Connection, scope: Scope, *, top: int) -> dict[str, Any]:

@@ -25,14 +25,15 @@ __all__ = ["SessionFilter", "SessionLists", "SessionPage", "SortKey"]
 
 SortKey: TypeAlias = Literal["created_at", "updated_at", "status", "session_id", "cost", "tokens"]
 
-FEW: Final = 2_000
+FEW: Final = 3_000
+NARROW: Final = 7  # a filter is, that lets no more than so many times `few` sessions through
 STRETCH: Final = 4_000  # sessions of an order that are compared with a search before its grams are read
 TOTAL_TTL: Final = 5.0  # seconds that the total of a search with more is kept, whatever happens meanwhile
 _COLUMNS: Final = column_list(sessions)
 _MATCHING: Final = "SELECT rowid FROM session_grams WHERE session_grams MATCH ?"
-_BUT_OTHERS: Final = (
-    "+rowid NOT IN (SELECT n FROM sessions WHERE tenant = ? AND status < ?"
-    " UNION ALL SELECT n FROM sessions WHERE tenant = ? AND status > ?)"
+_OTHERS: Final = (  # two ranges of the index: of an inequality all of it would be read
+    "SELECT n FROM sessions WHERE tenant = ? AND status < ? UNION ALL"
+    " SELECT n FROM sessions WHERE tenant = ? AND status > ?"
 )
 
 
@@ -210,17 +211,30 @@ def _read(
     chosen = _of_tenant(connection, chosen)
     condition = _there(connection, chosen, unindexed=part.order.walked_past)
     if grams is not None:
-        found = connection.execute(f"{_MATCHING} LIMIT ?", (grams.any, part.few + 1)).fetchall()
-        if len(found) <= part.few:
-            return _read_few(connection, chosen, [n for (n,) in found], part)
+        candidates = _candidates(connection, chosen, grams, part)
+        if len(candidates) <= part.few:
+            return _read_few(connection, chosen, candidates, part)
         near = _stretch(connection, chosen, part)
         rows = [] if near is None else _rows(connection, condition.and_(*near), part)
         if len(rows) == part.limit:
             return rows, None
-        condition = condition.and_(f"+n IN ({_MATCHING})", grams.any)
+        condition = condition.and_(f"+n IN ({_MATCHING})", grams.possible)
     rows = _rows(connection, condition, part)
     ended = len(rows) < part.limit and part.place is None and (rows or not part.offset)
     return rows, part.offset + len(rows) if ended else None
+
+
+def _candidates(connection: sqlite3.Connection, chosen: SessionFilter, grams: Expressions, part: _Part) -> list[int]:
+    """The sessions that may hold what is searched, or more than `few`, some of which the filter may not let through."""
+    found = connection.execute(f"{_MATCHING} LIMIT ?", (grams.possible, part.few + 1)).fetchall()
+    if len(found) > part.few:
+        among = _Condition(*replace(chosen, search=None).condition())
+        chosen_ones = f"SELECT n FROM sessions WHERE {among.text}"
+        beyond = (*among.values, part.few * NARROW)
+        if connection.execute(f"{chosen_ones} LIMIT 1 OFFSET ?", beyond).fetchone() is None:
+            text = f"{_MATCHING} AND +rowid IN ({chosen_ones}) LIMIT ?"
+            found = connection.execute(text, (grams.possible, *among.values, part.few + 1)).fetchall()
+    return [n for (n,) in found]
 
 
 def _stretch(connection: sqlite3.Connection, chosen: SessionFilter, part: _Part) -> tuple[Any, ...] | None:
@@ -245,10 +259,14 @@ def _read_few(
     """The same, of sessions that are all compared with what is wanted."""
     condition = _there(connection, chosen, unindexed=_NOTHING_LOOKED_UP)
     condition = condition.and_("n IN (SELECT value FROM json_each(?))", _json(candidates))
-    text = f"SELECT json_group_array(n) FROM sessions WHERE {condition.text}"
-    kept: str = connection.execute(text, condition.values).fetchone()[0]
-    among = _Condition("n IN (SELECT value FROM json_each(?))", [kept])
-    return _rows(connection, among, part), len(orjson.loads(kept))
+    behind = part.behind(_Condition("1", []))
+    kept = connection.execute(
+        f"SELECT n, {behind.text} FROM sessions WHERE {condition.text} {part.sorting}",
+        (*behind.values, *condition.values),
+    ).fetchall()
+    page = [n for n, is_behind in kept if is_behind][part.offset : part.offset + part.limit]
+    among = _Condition("n IN (SELECT value FROM json_each(?))", [_json(page)])
+    return _rows(connection, among, part._replace(place=None, offset=0)), len(kept)
 
 
 def _count(connection: sqlite3.Connection, chosen: SessionFilter, grams: Expressions | None) -> int:
@@ -273,28 +291,29 @@ def _count(connection: sqlite3.Connection, chosen: SessionFilter, grams: Express
 
 def _count_certain(connection: sqlite3.Connection, chosen: SessionFilter, expression: str) -> int:
     """How many of the sessions that fulfil the expression the filter (without a search) lets through."""
-    condition = _without_deleted(connection, _Condition("session_grams MATCH ?", [expression]), "rowid")
+
+    def count(*among: Any) -> int:
+        condition = _without_deleted(connection, _Condition("session_grams MATCH ?", [expression]), "rowid")
+        condition = condition.and_(*among) if among else condition
+        text = f"SELECT count(*) FROM session_grams WHERE {condition.text}"
+        return connection.execute(text, condition.values).fetchone()[0]
+
     everything = _of_tenant(connection, SessionFilter())
-    if chosen != everything:
-        of_status = chosen == replace(everything, status=chosen.status)
-        if of_status and everything.tenant is not None and _most_have(connection, chosen):
-            condition = condition.and_(_BUT_OTHERS, *[chosen.tenant, chosen.status] * 2)
-        else:
-            among, values = chosen.condition()
-            condition = condition.and_(f"+rowid IN (SELECT n FROM sessions WHERE {among})", *values)
-    text = f"SELECT count(*) FROM session_grams WHERE {condition.text}"
-    return connection.execute(text, condition.values).fetchone()[0]
+    if chosen == everything:
+        return count()
+    of_status = chosen == replace(everything, status=chosen.status)
+    if of_status and everything.tenant is not None and _most_have(connection, chosen):
+        return count() - count(f"+rowid IN ({_OTHERS})", *[chosen.tenant, chosen.status] * 2)
+    among, values = chosen.condition()
+    return count(f"+rowid IN (SELECT n FROM sessions WHERE {among})", *values)
 
 
 def _most_have(connection: sqlite3.Connection, chosen: SessionFilter) -> bool:
-    """Whether more than half of the tenant's sessions have the status: then it is quicker to name the others."""
-    return bool(
-        connection.execute(
-            "SELECT 1 FROM sessions WHERE tenant = ? AND status = ? LIMIT 1"
-            " OFFSET (SELECT sum(count) / 2 FROM session_hour WHERE tenant = ?)",
-            (chosen.tenant, chosen.status, chosen.tenant),
-        ).fetchone()
-    )
+    """Whether at least half of the tenant's sessions have the status: then it is quicker to count the others."""
+    half = "SELECT sum(count) / 2 FROM session_hour WHERE tenant = ?"
+    text = f"{_OTHERS} LIMIT 1 OFFSET ({half})"
+    place = (chosen.tenant, chosen.status)
+    return connection.execute(text, (*place, *place, chosen.tenant)).fetchone() is None
 
 
 def _of_tenant(connection: sqlite3.Connection, chosen: SessionFilter) -> SessionFilter:

@@ -2,8 +2,10 @@
 
 import math
 import sqlite3
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 import orjson
@@ -11,7 +13,7 @@ import orjson
 from modular_agent.storage.rollups import DAY, OF_WEEK, WEEK, bucket_value, buckets
 from modular_agent.storage.statistics.scope import FOREVER, Scope
 
-__all__ = ["Dimension", "Histograms", "Measure", "add_histogram", "percentile", "read_durations"]
+__all__ = ["Dimension", "Histograms", "Measure", "add_histogram", "percentiles", "read_durations"]
 
 Measure: TypeAlias = Literal["response", "first_token", "run"]
 Dimension: TypeAlias = Literal["all", "model", "node"]  # of runs: all; of model calls: the others
@@ -40,17 +42,14 @@ class _Period(NamedTuple):
     sign: int
 
 
-def percentile(counts: Mapping[int, int], share: float) -> float | None:
-    """The nearest-rank percentile, in µs, within 1 %; None of nothing."""
-    total = sum(counts.values())
-    if not total:
+def percentiles(counts: Mapping[int, int], shares: Sequence[float]) -> list[float] | None:
+    """The nearest-rank percentiles of rising shares, in µs, each within 1 %; None of nothing."""
+    numbers = sorted(counts)
+    seen = list(accumulate(map(counts.__getitem__, numbers)))
+    if not seen or not seen[-1]:
         return None
-    rank, seen = max(1, math.ceil(share * total)), 0
-    for number in sorted(counts):
-        seen += counts[number]
-        if seen >= rank:
-            return bucket_value(number)
-    raise AssertionError("the ranks end with the total")
+    ranks = (max(1, math.ceil(share * seen[-1])) for share in shares)
+    return [bucket_value(numbers[bisect_left(seen, rank)]) for rank in ranks]
 
 
 def read_durations(
@@ -153,10 +152,12 @@ def _add_rows(
     columns = {name: orjson.loads(value) for name, value in zip(names, row, strict=True)}
     numbers = {measure: _numbers(columns[_DURATIONS[measure]]) for measure, _ in wanted}
     for measure, dimension in wanted:
-        counted = Counter(zip(columns[_KEYS[dimension]], numbers[measure], strict=True))
-        for (key, number), count in counted.items():
+        keys = columns[_KEYS[dimension]]
+        histograms = {key: found.setdefault((measure, dimension, key), {}) for key in set(keys)}
+        for (key, number), count in Counter(zip(keys, numbers[measure], strict=True)).items():
             if number is not None:
-                add_histogram(found, (measure, dimension, key), ((number, sign * count),))
+                histogram = histograms[key]
+                histogram[number] = histogram.get(number, 0) + sign * count
 
 
 def _numbers(durations: list[int | None]) -> list[int | None]:
