@@ -84,6 +84,20 @@ def test_calls_made_before_budgets_were_kept_count_for_them():
     connection.close()
 
 
+def test_sessions_of_an_older_database_are_found_by_whole_words_and_joined_names():
+    connection = connect()
+    migrate(connection, None, target="0006")
+    count = len(connection.execute("PRAGMA table_info(sessions)").fetchall())
+    texts = ("tenant", "flow", "hash", "path", "completed", "A refund", "[]", "{}", '{"customer":"c-37"}', "{}")
+    row = (1, "flow-1", *texts, *([0] * (count - 13)), None)
+    connection.execute(f"INSERT INTO sessions VALUES ({', '.join('?' * count)})", row)
+    migrate(connection, "0006")
+    for gram, found in (("refund", 1), ("c-3", 1), ("fund", 0)):
+        text = "SELECT count(*) FROM session_grams WHERE session_grams MATCH ?"
+        assert connection.execute(text, (f'"{gram}"',)).fetchone() == (found,)
+    connection.close()
+
+
 def test_a_migration_that_breaks_off_leaves_nothing_half_made():
     connection = connect()
     migrate(connection, None, target="0004")

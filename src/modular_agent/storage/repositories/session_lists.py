@@ -320,14 +320,6 @@ def _of_tenant(connection: sqlite3.Connection, chosen: SessionFilter) -> Session
     """The same, of the only tenant if there is only one: the indexes begin with the tenant."""
     if chosen.tenant is not None:
         return chosen
-    rows = connection.execute("SELECT DISTINCT tenant FROM session_hour LIMIT 2").fetchall()
-    return replace(chosen, tenant=rows[0][0]) if len(rows) == 1 else chosen
-
-
-def _of_tenant(connection: sqlite3.Connection, chosen: SessionFilter) -> SessionFilter:
-    """The same, of the only tenant if there is only one: the indexes begin with the tenant."""
-    if chosen.tenant is not None:
-        return chosen
     tenants = _tenants(connection)
     return replace(chosen, tenant=tenants[0]) if len(tenants) == 1 else chosen
 
