@@ -257,6 +257,34 @@ async def test_skipped_sessions_are_neither_read_nor_sorted(database, many, sort
     assert "TEMP B-TREE" not in plan
 
 
+@pytest.mark.parametrize("few", [0, 2_000])
+async def test_a_word_is_counted_by_status_whichever_most_have(database, few):
+    for number in range(7):
+        new = NewSession(
+            session_id=f"s-{number}",
+            workflow_id="w",
+            workflow_version="h",
+            workflow_config_path="p",
+            now_us=number,
+            title=f"refunds {number}" if number % 2 else "a refund",
+        )
+        ref = (await database.writer.commit(UnitOfWork(then=create_session(new)))).result
+        if number > 4:
+            await database.writer.commit(
+                UnitOfWork(
+                    then=lambda connection, n=ref.n: connection.execute(
+                        "UPDATE sessions SET status = 'paused' WHERE n = ?", (n,)
+                    )
+                )
+            )
+    lists = SessionLists(database.readers, few=few, stretch=3)
+    for search in ("refund", "ref", "refunds", "efund"):
+        for status, several in (("active", range(5)), ("paused", (5, 6)), (None, range(7))):
+            expected = sum(search != "refunds" or number % 2 for number in several)
+            page = await lists.page(SessionFilter(search=search, status=status), page_size=1)
+            assert page.total == expected
+
+
 TEXTS = st.text(alphabet='abAB12_% -\\"\n退款ｅéÉ\u0301', max_size=8) | st.sampled_from(
     ["baba", "ABBA", "x-babab", "退款 baba/1", "ba\x00ba", "b" * 40, "#ab.", "abba@b:a"]
 )
