@@ -12,6 +12,7 @@ from langgraph.runtime import RunControl
 from modular_agent.engine.binding import Binding
 from modular_agent.engine.budgets import Budget
 from modular_agent.engine.checkpoints import Saver
+from modular_agent.engine.conversations import Conversations
 from modular_agent.engine.live import LiveNodes
 from modular_agent.engine.progress import Progress
 from modular_agent.engine.providers.pricing import PriceBook
@@ -40,6 +41,7 @@ class RunContext:
     progress: Progress
     publish_delta: Callable[[Delta], None]
     prices: PriceBook
+    conversations: Conversations
     overrides: Mapping[str, Any]  # JSON
     files: Path
     step_mode: bool = False

@@ -16,6 +16,7 @@ from modular_agent.engine.binding import BINDING, Binding
 from modular_agent.engine.budgets import Budget, Terms
 from modular_agent.engine.checkpoints import Saver, plain_values
 from modular_agent.engine.context import RunContext
+from modular_agent.engine.conversations import Conversations
 from modular_agent.engine.failures import error_record, summary
 from modular_agent.engine.nodes.step import NodeFailure
 from modular_agent.engine.progress import Progress
@@ -42,6 +43,7 @@ class RunServices:
     ledger: Ledger
     publish_delta: Callable[[Delta], None]
     files: Path
+    conversations: Conversations = field(default_factory=Conversations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +114,7 @@ class Run:
             progress=Progress(),
             publish_delta=services.publish_delta,
             prices=services.prices,
+            conversations=services.conversations,
             overrides=ticket.overrides,
             files=services.files / ticket.key.session.session_id,
             step_mode=ticket.step,

@@ -12,8 +12,8 @@ from modular_agent.engine.channels import LogRef
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.errors import StateInvalid
 from modular_agent.engine.nodes.conversation import normalised, open_tool_calls, public, text_of
-from modular_agent.engine.nodes.pairing import NO_RESULT
 from modular_agent.engine.nodes.workflow import Graph
+from modular_agent.engine.pairing import NO_RESULT
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.model import WorkflowSpec
 from modular_agent.engine.state import EXTRA, StateShape, opened

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modular_agent.engine.nodes.pairing import NO_RESULT, is_paired, paired
+from modular_agent.engine.pairing import NO_RESULT, is_paired, paired
 from modular_agent.engine.providers.port import Message
 
 CALLS = st.lists(st.sampled_from("abcd"), max_size=3, unique=True)

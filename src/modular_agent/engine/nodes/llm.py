@@ -13,9 +13,9 @@ from modular_agent.engine.errors import OutputInvalid
 from modular_agent.engine.models import ModelDirectory, request_parameters
 from modular_agent.engine.nodes.conversation import message_record, text_of, user_message
 from modular_agent.engine.nodes.model_call import Conversation, call_model
-from modular_agent.engine.nodes.pairing import is_paired, paired
 from modular_agent.engine.nodes.reading import render
 from modular_agent.engine.nodes.visit import Updates, Visit
+from modular_agent.engine.pairing import WHOLE, paired
 from modular_agent.engine.prompts import Prompt
 from modular_agent.engine.providers.port import Message, ToolSchema
 from modular_agent.engine.state import PROMPTS
@@ -72,7 +72,7 @@ class Llm:
         if self.output is not None:
             parameters["response_schema"] = self.output
         references = _references(system, messages)
-        if not is_paired(messages):
+        if context.conversations.pairing.of(messages) != WHOLE:
             messages, references = paired(messages), {**references, "mended": True}
         conversation = Conversation(messages=[system, *messages] if system else messages, references=references)
         message = await call_model(

@@ -42,7 +42,9 @@ def need_of(
     with_money = budget.counts("max_cost_usd")
     if not with_money and not budget.counts("max_tokens"):
         return Need(calls=1, most=Held(calls=1))
-    prompt = estimate_messages(messages) + estimate_tools(tools)
+    lead = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
+    prompt = estimate_messages(messages[:lead]) + estimate_tools(tools)
+    prompt += visit.context.conversations.tokens.of(messages[lead:])
     limit = int(parameters.get("max_tokens") or 0)
     names = [(model.provider, model.model) for model in chain.models]
     return Need(calls=1, tokens=prompt + limit, most=_most(visit, names, prompt, limit=limit, with_money=with_money))

@@ -13,10 +13,10 @@ from yarl import URL
 
 from modular_agent.engine.providers.endpoint import Endpoint
 from modular_agent.engine.providers.errors import ProviderError, ProviderErrorKind
+from modular_agent.engine.providers.folded import Folded
 from modular_agent.engine.providers.json_schemas import drop_keywords, is_closed
 from modular_agent.engine.providers.openai_stream import OpenAIAnswer
 from modular_agent.engine.providers.port import ChatRequest, Completion, DeltaSink, Message, ToolSchema
-from modular_agent.engine.providers.wire_memo import WireMemo
 from modular_agent.kit.clock import Clock, SystemClock
 
 __all__ = ["DEFAULT_BASE_URL", "Dialect", "OpenAIModel", "dialect_of"]
@@ -97,7 +97,7 @@ class OpenAIModel:
         self._dialect = dialect or dialect_of(base_url)
         self._served_by = served_by or ("" if base_url == DEFAULT_BASE_URL else base_url)
         self._asks_usage = self._dialect.asks_usage
-        self._memo = WireMemo()
+        self._sent = Folded(self._extended, b"")
         self._endpoint = Endpoint(
             session,
             url=base_url.rstrip("/") + "/chat/completions",
@@ -146,7 +146,10 @@ class OpenAIModel:
         body: dict[str, Any] = {"model": self._model, "stream": True}
         if self._asks_usage:
             body["stream_options"] = {"include_usage": True}
-        messages: list[Any] = [self._wire(message) for message in request.messages]
+        lead = next(
+            (i for i, message in enumerate(request.messages) if message["role"] != "system"), len(request.messages)
+        )
+        parts = [self._encoded(message) for message in request.messages[:lead]]
         if request.tools:
             body["tools"] = [_wire_tool(tool, dialect) for tool in request.tools]
         for key, value in {**self._parameters, **request.parameters}.items():
@@ -157,16 +160,18 @@ class OpenAIModel:
             elif key == "tool_choice":
                 body[key] = _wire_tool_choice(value)
             elif key == "response_schema":
-                _ask_for_schema(body, request.messages, messages, schema=value, dialect=dialect)
+                if asked := _ask_for_schema(body, schema=value, dialect=dialect):
+                    parts.append(self._dumps({"role": "system", "content": asked}))
             else:
                 body[key] = value
-        body["messages"] = messages
+        if wire := self._sent.of(request.messages[lead:]):
+            parts.append(wire)
+        body["messages"] = orjson.Fragment(b"[%s]" % b",".join(parts))
         return self._dumps(body)
 
-    def _wire(self, message: Message) -> Any:
-        if message["role"] == "system":  # made anew for every call
-            return _wire_message(message, self._dialect)
-        return self._memo.fragment(message, self._encoded)
+    def _extended(self, wire: bytes, messages: Sequence[Message]) -> bytes:
+        """What was sent of a conversation, with more messages behind it: JSON values separated by commas."""
+        return b",".join([*([wire] if wire else []), *map(self._encoded, messages)])
 
     def _encoded(self, message: Message) -> bytes:
         return self._dumps(_wire_message(message, self._dialect))
@@ -229,18 +234,14 @@ def _wire_tool_choice(choice: Any) -> Any:  # a word, a tool's name, or the wire
     return choice
 
 
-def _ask_for_schema(
-    body: dict[str, Any], asked: Sequence[Message], wire: list[Any], *, schema: Mapping[str, Any], dialect: Dialect
-) -> None:
-    """Asks for an answer that fits `schema`; `wire` are the messages `asked`, encoded."""
+def _ask_for_schema(body: dict[str, Any], *, schema: Mapping[str, Any], dialect: Dialect) -> str:
+    """Asks for an answer that fits `schema`; what has to be said of it in a message of its own, if anything."""
     if dialect.schema_mode == "json_schema":
         wanted = drop_keywords(schema, keywords=dialect.dropped_keywords) if dialect.dropped_keywords else dict(schema)
         body["response_format"] = {
             "type": "json_schema",
             "json_schema": {"name": "answer", "schema": wanted, "strict": is_closed(wanted)},
         }
-        return
+        return ""
     body["response_format"] = {"type": "json_object"}
-    text = "Answer with one JSON object that fits this JSON Schema:\n" + orjson.dumps(dict(schema)).decode()
-    position = next((i for i, message in enumerate(asked) if message["role"] != "system"), len(asked))
-    wire.insert(position, {"role": "system", "content": text})
+    return "Answer with one JSON object that fits this JSON Schema:\n" + orjson.dumps(dict(schema)).decode()

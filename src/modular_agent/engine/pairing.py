@@ -2,29 +2,40 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from modular_agent.engine.providers.port import Message
 
-__all__ = ["NO_RESULT", "is_paired", "paired"]
+__all__ = ["NO_RESULT", "WHOLE", "Pairing", "is_paired", "paired", "pairing"]
 
 NO_RESULT: Final = "The run was interrupted before this call had a result."
 
 
-def is_paired(messages: Sequence[Message]) -> bool:
-    """Whether every call has its result right after it, and every result its call."""
-    waiting: set[str] = set()
+Pairing: TypeAlias = "frozenset[str] | None"  # the calls that wait for their results; None: something is torn apart
+WHOLE: Final[Pairing] = frozenset()
+
+
+def pairing(before: Pairing, messages: Sequence[Message]) -> Pairing:
+    """How calls and results stand after `messages`, which follow others that stand as `before` says."""
+    if before is None:
+        return None
+    waiting = set(before)
     for message in messages:
         if message["role"] == "tool":
             call_id = message.get("tool_call_id", "")
             if call_id not in waiting:
-                return False
+                return None
             waiting.discard(call_id)
         elif waiting:
-            return False
+            return None
         elif calls := message.get("tool_calls"):
             waiting = {call["id"] for call in calls}
-    return not waiting
+    return frozenset(waiting)
+
+
+def is_paired(messages: Sequence[Message]) -> bool:
+    """Whether every call has its result right after it, and every result its call."""
+    return pairing(WHOLE, messages) == WHOLE
 
 
 def paired(messages: Sequence[Message]) -> list[Message]:
