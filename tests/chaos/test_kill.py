@@ -16,7 +16,7 @@ from chaos.planned_model import PlannedModel
 from chaos.workflows import KINDS, run_input
 from chaos.world import ChaosServer, until_status
 
-ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "5"))
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "3"))
 SEED = int(os.environ.get("CHAOS_SEED", str(random.randrange(10**6))))
 RUNS = 20
 
