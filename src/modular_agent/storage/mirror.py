@@ -51,6 +51,7 @@ _BATCH: Final = (
     " FROM records r JOIN sessions s ON s.n = r.session_n"
     " WHERE r.id > ? AND r.id <= ? AND s.deleted_at IS NULL ORDER BY r.id)"
 )
+_UNSYNCED: Final = "SELECT session_n, month, min(offset) FROM records WHERE id > ? GROUP BY session_n, month"
 _FILES: Final = (
     "SELECT s.n, s.session_id, f.month, f.length FROM log_files f JOIN sessions s ON s.n = f.session_n"
     " WHERE s.deleted_at IS NULL ORDER BY f.month DESC, s.n DESC LIMIT ?"
@@ -175,13 +176,17 @@ class Mirror:
         self._mirrored_id = self._synced_id = row[0] if row else 0
         connection.execute("BEGIN")  # rows and lengths of the same moment
         try:
+            again: dict[tuple[int, int], int] = {  # by session and month: where what was not synced begins
+                (n, month): offset for n, month, offset in connection.execute(_UNSYNCED, (self._synced_id,))
+            }
+            files = connection.execute(_FILES, (CHECKED_FILES,)).fetchall()
+            sizes = [_size(log_path(self._location.history, name, month)) for _, name, month, _ in files]
             self._catch_up(connection)
-            for n, session_id, month, length in connection.execute(_FILES, (CHECKED_FILES,)).fetchall():
-                path = log_path(self._location.history, session_id, month)
-                size = path.stat().st_size if path.exists() else -1
+            for (n, name, month, length), size in zip(files, sizes, strict=True):
+                path = log_path(self._location.history, name, month)
                 if size > length:
                     self._files.cut_aside(path, length)
-                elif size < length:
+                elif size < int(again.get((n, month), length)):  # before: what was added behind a gap would hide it
                     self._write_file(connection, n, month, path)
         finally:
             connection.execute("ROLLBACK")
@@ -290,6 +295,10 @@ class Mirror:
 
     def _show(self, status: Literal["ok", "failing", "closed"], error: str | None = None) -> None:
         self.state = MirrorState(status, error, self._mirrored_id, self._synced_id)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else -1
 
 
 def _name(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -162,6 +163,21 @@ async def test_start_up_mends_files_that_were_cut_lengthened_or_lost(tmp_path: P
         assert (await database.files.verify()).damages == []
     assert paths["s-0"].read_bytes() == sound
     assert paths["s-1"].with_name("s-1.jsonl.cut").read_bytes() == b'{"seq":11}\ngarbage'
+
+
+async def test_a_file_cut_short_before_what_is_written_again_has_no_gap(tmp_path: Path):
+    async with Database.open(tmp_path) as database:
+        session = await new_session(database)
+        await say(database, session, count=5)
+    with sqlite3.connect(tmp_path / "modular_agent.db") as connection:  # as if killed before the last sync
+        connection.execute("UPDATE mirror SET synced_id = (SELECT max(id) - 2 FROM records)")
+    connection.close()
+    (path,) = (tmp_path / "history").glob("*/s.jsonl")
+    os.truncate(path, path.stat().st_size // 3)  # torn further back than what will be written again
+    async with Database.open(tmp_path) as database:
+        await until(lambda: database.mirror.state.status == "ok")
+        files, rows = await contents(database, session)
+        assert files == rows
 
 
 async def test_a_file_removed_while_it_is_written_comes_back(tmp_path: Path):
