@@ -186,7 +186,7 @@ class Mirror:
                 path = log_path(self._location.history, name, month)
                 if size > length:
                     self._files.cut_aside(path, length)
-                elif size < int(again.get((n, month), length)):  # before: what was added behind a gap would hide it
+                elif size < (again[n, month] if (n, month) in again else length):  # what came behind a gap hides it
                     self._write_file(connection, n, month, path)
         finally:
             connection.execute("ROLLBACK")
