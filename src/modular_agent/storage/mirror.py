@@ -183,10 +183,10 @@ class Mirror:
             sizes = [_size(log_path(self._location.history, name, month)) for _, name, month, _ in files]
             self._catch_up(connection)
             for (n, name, month, length), size in zip(files, sizes, strict=True):
-                path = log_path(self._location.history, name, month)
+                path, begin = log_path(self._location.history, name, month), again.get((n, month))
                 if size > length:
                     self._files.cut_aside(path, length)
-                elif size < (again[n, month] if (n, month) in again else length):  # what came behind a gap hides it
+                elif size < (length if begin is None else begin):  # as it was: what came behind a gap hides it
                     self._write_file(connection, n, month, path)
         finally:
             connection.execute("ROLLBACK")
