@@ -10,6 +10,7 @@ from modular_agent.engine.errors import LimitReached, SharedLimitReached
 from modular_agent.engine.nodes.asking import ask, object_form
 from modular_agent.engine.nodes.visit import Visit
 from modular_agent.engine.providers.chain import ModelChain
+from modular_agent.engine.providers.messages import leading_systems
 from modular_agent.engine.providers.port import Message, ToolSchema, Usage
 from modular_agent.engine.providers.tokens import estimate_messages, estimate_tools
 from modular_agent.events import RecordType
@@ -42,7 +43,7 @@ def need_of(
     with_money = budget.counts("max_cost_usd")
     if not with_money and not budget.counts("max_tokens"):
         return Need(calls=1, most=Held(calls=1))
-    lead = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
+    lead = leading_systems(messages)
     prompt = estimate_messages(messages[:lead]) + estimate_tools(tools)
     prompt += visit.context.conversations.tokens.of(messages[lead:])
     limit = int(parameters.get("max_tokens") or 0)

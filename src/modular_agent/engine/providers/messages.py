@@ -1,11 +1,11 @@
 """Reading conversations in the neutral shape of `port.py`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from modular_agent.engine.providers.port import Message
 from modular_agent.kit.ids import new_id
 
-__all__ = ["fresh_call_id", "last_user_text", "message_text", "system_text", "used_call_ids"]
+__all__ = ["fresh_call_id", "last_user_text", "leading_systems", "message_text", "system_text", "used_call_ids"]
 
 
 def message_text(message: Message) -> str:
@@ -32,6 +32,11 @@ def last_user_text(messages: Iterable[Message]) -> str:
 def system_text(messages: Iterable[Message]) -> str:
     """The texts of the system messages, blank lines between them."""
     return "\n\n".join(text for message in messages if message["role"] == "system" and (text := message_text(message)))
+
+
+def leading_systems(messages: Sequence[Message]) -> int:
+    """How many system messages a conversation begins with: they are made anew for each call, unlike what follows."""
+    return next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
 
 
 def used_call_ids(messages: Iterable[Message]) -> set[str]:

@@ -15,6 +15,7 @@ from modular_agent.engine.providers.endpoint import Endpoint
 from modular_agent.engine.providers.errors import ProviderError, ProviderErrorKind
 from modular_agent.engine.providers.folded import Folded
 from modular_agent.engine.providers.json_schemas import drop_keywords, is_closed
+from modular_agent.engine.providers.messages import leading_systems
 from modular_agent.engine.providers.openai_stream import OpenAIAnswer
 from modular_agent.engine.providers.port import ChatRequest, Completion, DeltaSink, Message, ToolSchema
 from modular_agent.kit.clock import Clock, SystemClock
@@ -146,9 +147,7 @@ class OpenAIModel:
         body: dict[str, Any] = {"model": self._model, "stream": True}
         if self._asks_usage:
             body["stream_options"] = {"include_usage": True}
-        lead = next(
-            (i for i, message in enumerate(request.messages) if message["role"] != "system"), len(request.messages)
-        )
+        lead = leading_systems(request.messages)
         parts = [self._encoded(message) for message in request.messages[:lead]]
         if request.tools:
             body["tools"] = [_wire_tool(tool, dialect) for tool in request.tools]
