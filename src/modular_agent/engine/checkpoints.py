@@ -45,6 +45,7 @@ from modular_agent.events import SessionRef
 
 __all__ = ["Saver", "log_segments"]
 
+_START: Final = "__start__"  # the channel of an input that no step has taken yet
 _INTERRUPT: Final = "__interrupt__"
 _NULL_TASK: Final = "00000000-0000-0000-0000-000000000000"
 _LOG: Final = "__log__"
@@ -107,7 +108,7 @@ class Saver(BaseCheckpointSaver[int]):
         binding, configurable = _binding(config), _configurable(config)
         session = binding.run.session if binding else await self._session(configurable)
         ns = configurable.get("checkpoint_ns", "")
-        if binding is not None and not ns and metadata.get("source") == "input":
+        if binding is not None and not ns and _START in checkpoint["channel_values"]:
             # The run's row holds the input: should the process die before the next checkpoint, it is given again.
             binding.unstored = checkpoint["id"]
             return _place(configurable["thread_id"], ns, checkpoint["id"])
@@ -295,7 +296,7 @@ class Saver(BaseCheckpointSaver[int]):
         tuple_ = await self._tuple(session, session.session_id, found)
         values = tuple_.checkpoint["channel_values"]
         plain = plain_values(values)
-        start = values.get("__start__")
+        start = values.get(_START)
         if not isinstance(start, dict):
             written = (tuple_.pending_writes or ()) if found is newest else ()
             return plain, [(channel, value) for _, channel, value in written]

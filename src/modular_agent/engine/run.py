@@ -18,6 +18,7 @@ from modular_agent.engine.checkpoints import Saver, plain_values
 from modular_agent.engine.context import RunContext
 from modular_agent.engine.conversations import Conversations
 from modular_agent.engine.failures import error_record, summary
+from modular_agent.engine.graph_loop import run_graph
 from modular_agent.engine.nodes.step import NodeFailure
 from modular_agent.engine.progress import Progress
 from modular_agent.engine.providers.pricing import PriceBook
@@ -89,7 +90,7 @@ class Run:
         self.pause_requested = False
         self._services = services
         self._began = services.clock.monotonic()
-        self._graph_task: asyncio.Task[object] | None = None
+        self._graph_task: asyncio.Task[None] | None = None
         self._unwritten = Facts()
         self.context = self._context()
 
@@ -164,7 +165,7 @@ class Run:
         outcome = self._outcome(self._graph_task)
         return await self._settled(outcome)
 
-    async def _invoke(self) -> object:
+    async def _invoke(self) -> None:
         await self.context.budget.open()
         if self.ticket.input is None:
             await self._remember()
@@ -173,13 +174,9 @@ class Run:
             "metadata": {"run_id": self.ticket.key.run_id},
             "recursion_limit": RECURSION_LIMIT,
         }
-        return await self.ticket.workflow.graph.ainvoke(
-            await self._graph_input(),
-            config,
-            context=self.context,
-            durability="sync",
-            control=self.context.control,
-            stream_mode=[],
+        given = await self._graph_input()
+        await run_graph(
+            self.ticket.workflow.graph, given, config, context=self.context, control=self.context.control
         )
 
     async def _remember(self) -> None:
@@ -203,7 +200,7 @@ class Run:
             return Command(resume=answers)
         return Command(update=update) if update is not None else None
 
-    def _outcome(self, task: "asyncio.Task[object]") -> Outcome:
+    def _outcome(self, task: "asyncio.Task[None]") -> Outcome:
         if self.context.binding.failure is not None:
             return self._given_up(self.context.binding.failure)
         if self.stop_requested:

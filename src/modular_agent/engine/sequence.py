@@ -4,7 +4,7 @@ The library's own sequence makes a callback manager and an asyncio task for ever
 plain function that decides in a thread: 0.2 to 0.4 ms of CPU each. Our own records say what callbacks would.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -13,9 +13,27 @@ from langgraph.runtime import Runtime
 
 from modular_agent.engine.context import RunContext
 
-__all__ = ["Decision", "NodeSequence", "slim"]
+__all__ = ["Decision", "NodeCall", "NodeSequence", "slim"]
 
 _RUNTIME = "__pregel_runtime"  # where LangGraph keeps a task's `Runtime` in `config["configurable"]`
+
+
+class NodeCall(Runnable[Any, Any]):
+    """A node's function, called with the state, the runtime and the config.
+
+    `is_plain` says that it needs nothing of the library but that its writes are taken: no user's code runs in it that
+    could call the library itself.
+    """
+
+    def __init__(self, call: Callable[..., Awaitable[Any]], *, is_plain: bool) -> None:
+        self._call = call
+        self.is_plain = is_plain
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+        raise RuntimeError("a workflow's nodes run in an event loop")
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+        return await self._call(input, runtime_of(config), config)
 
 
 class NodeSequence(Runnable[Any, Any]):
@@ -23,6 +41,8 @@ class NodeSequence(Runnable[Any, Any]):
 
     def __init__(self, steps: Sequence[Runnable[Any, Any]]) -> None:
         self.steps = list(steps)
+        node = steps[0]
+        self.is_plain = isinstance(node, NodeCall) and node.is_plain
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         raise RuntimeError("a workflow's nodes run in an event loop")
@@ -48,12 +68,16 @@ class Decision(Runnable[Any, Any]):
         self._decide = decide
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
-        assert config is not None
-        runtime = cast("Runtime[RunContext]", (config.get("configurable") or {})[_RUNTIME])
-        return self._decide(input, runtime.context)
+        return self._decide(input, runtime_of(config).context)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         return self.invoke(input, config)
+
+
+def runtime_of(config: RunnableConfig | None) -> Runtime[RunContext]:
+    """What LangGraph gives a task to run with."""
+    assert config is not None
+    return cast("Runtime[RunContext]", (config.get("configurable") or {})[_RUNTIME])
 
 
 def slim(graph: Any) -> None:

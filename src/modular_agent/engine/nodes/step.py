@@ -5,7 +5,7 @@ LangGraph's own policies leave code running after a timeout and record nothing, 
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from modular_agent.engine.failures import error_record, summary
 from modular_agent.engine.nodes.conversation import message_record, normalised
 from modular_agent.engine.nodes.result_cache import ResultCache
 from modular_agent.engine.nodes.visit import PREFIX, SENT, Body, Updates, Visit
+from modular_agent.engine.sequence import NodeCall
 from modular_agent.engine.spec.model import RetrySpec
 from modular_agent.engine.state import StateShape, opened
 from modular_agent.errors import AgentError
@@ -75,13 +76,9 @@ class Step:
         self._body = body
         self._policy = policy
 
-    def node(self) -> Callable[..., Awaitable[Updates]]:
-        """The function that LangGraph calls."""
-
-        async def run(state: dict[str, Any], runtime: Runtime[RunContext], config: RunnableConfig) -> Updates:
-            return await self._run(state, runtime, config)
-
-        return run
+    def node(self) -> NodeCall:
+        """What LangGraph calls."""
+        return NodeCall(self._run, is_plain=not self._policy.has_effects)
 
     async def _run(self, state: dict[str, Any], runtime: Runtime[RunContext], config: RunnableConfig) -> Updates:
         context, info = runtime.context, runtime.execution_info

@@ -211,7 +211,7 @@ class CheckpointRepository:
     async def left_by(self, session: SessionRef, run_id: str) -> bool:
         """Whether a run of the session has left a checkpoint that its input is a part of."""
         rows = await self._readers.query(
-            "SELECT 1 FROM checkpoints WHERE session_n = ? AND run_id = ? AND source <> 'input' LIMIT 1",
+            "SELECT 1 FROM checkpoints WHERE session_n = ? AND run_id = ? AND ns = '' LIMIT 1",
             (session.n, run_id),
         )
         return bool(rows)
