@@ -119,7 +119,10 @@ class Saver(BaseCheckpointSaver[int]):
             await self._store.put(session, Facts(checkpoints=[new]))
         else:
             binding.fresh = False
-            binding.gathering().checkpoints.append(new)
+            gathered = binding.gathering()
+            if not ns:  # it holds what the tasks before it wrote: written in one transaction, nobody would read that
+                gathered.writes = [w for w in gathered.writes if w.ns or w.checkpoint_id != row.parent_id]
+            gathered.checkpoints.append(new)
             if ns and row.step > 0:  # our own nodes wait before they act (`durable`); a user's graph does not
                 await binding.durable()
         if not ns:
