@@ -76,7 +76,7 @@ class Record:
     fields: Mapping[str, Any]  # any JSON value: the shapes are documented per record type
     run_id: str | None = None
     node: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    metadata: Mapping[str, Any] = field(default_factory=lambda: {})
     record_id: str = field(default_factory=lambda: new_id("rec"))
 
     def encode(self, session_id: str) -> bytes:

@@ -21,6 +21,7 @@ from langgraph.pregel._runner import PregelRunner
 from langgraph.runtime import RunControl, Runtime
 from langgraph.types import PregelExecutableTask
 
+from modular_agent.engine.binding import Binding
 from modular_agent.engine.context import RunContext
 from modular_agent.engine.nodes.workflow import Graph
 from modular_agent.engine.sequence import NodeSequence
@@ -54,9 +55,11 @@ async def run_graph(
         durability="sync",
         trigger_to_nodes=graph.trigger_to_nodes,
     ) as loop:
-        runner = PregelRunner(submit=weakref.WeakMethod(loop.background), put_writes=weakref.WeakMethod(loop.put_writes))
+        runner = PregelRunner(
+            submit=weakref.WeakMethod(loop.background), put_writes=weakref.WeakMethod(loop.put_writes)
+        )
         while loop.tick():
-            await _step(loop, runner)
+            await _step(loop, runner, context.binding)
             loop.after_tick()
     if loop.status == "out_of_steps":
         raise GraphRecursionError(f"more than {config['recursion_limit']} steps")
@@ -94,17 +97,17 @@ def _entry(graph: Graph, given: Any) -> tuple[str | list[str], Any]:
     return keys, {**given, **dict.fromkeys(first)} if isinstance(given, dict) else given
 
 
-async def _step(loop: _Loop, runner: PregelRunner) -> None:
+async def _step(loop: _Loop, runner: PregelRunner, binding: Binding) -> None:
     """Runs the tasks of a step; those that had finished before a crash have their writes."""
     tasks = [task for task in loop.tasks.values() if not task.writes]
     if len(tasks) == 1 and isinstance(tasks[0].proc, NodeSequence) and tasks[0].proc.is_plain:
-        await _alone(runner, tasks[0])
+        await _alone(runner, tasks[0], binding)
         return
     async for _ in runner.atick(tasks, schedule_task=loop.aaccept_push):
         pass
 
 
-async def _alone(runner: PregelRunner, task: PregelExecutableTask) -> None:
+async def _alone(runner: PregelRunner, task: PregelExecutableTask, binding: Binding) -> None:
     try:
         await task.proc.ainvoke(task.input, task.config)
     except asyncio.CancelledError as error:
@@ -117,7 +120,11 @@ async def _alone(runner: PregelRunner, task: PregelExecutableTask) -> None:
     except Exception as error:
         runner.commit(task, error)
         raise
-    runner.commit(task, None)
+    binding.is_followed = True  # nothing is awaited until the next checkpoint
+    try:
+        runner.commit(task, None)
+    finally:
+        binding.is_followed = False
 
 
 def _nowhere(_: Any) -> None:

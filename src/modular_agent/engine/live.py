@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
 __all__ = ["LiveNodes"]
@@ -17,16 +16,8 @@ class LiveNodes:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    @contextmanager
-    def enter(self, node: str) -> Generator[None]:
-        leave = self.hold(node)
-        try:
-            yield
-        finally:
-            leave()
-
-    def hold(self, node: str) -> Callable[[], None]:
-        """Enters for something whose end is told by a call of what this answers."""
+    def enter(self, node: str) -> Callable[[], None]:
+        """Says that a node executes, until what this answers is called."""
         self._nodes[node] += 1
         self._empty.clear()
         return partial(self._leave, node)

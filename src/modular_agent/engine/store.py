@@ -236,17 +236,17 @@ class NewCheckpoint(NamedTuple):
 
 @dataclass(slots=True)
 class Facts:
-    """What became known, to be committed together."""
+    """What became known, to be committed together. Made several times a step: `list[X]()` costs five times `[]`."""
 
-    records: list[Record] = field(default_factory=list[Record])
-    calls: list[ModelCall] = field(default_factory=list[ModelCall])
-    intents: list[EffectIntent] = field(default_factory=list[EffectIntent])
-    effects: list[EffectResult] = field(default_factory=list[EffectResult])
-    questions: list[Question] = field(default_factory=list[Question])
-    inbox_taken: list[str] = field(default_factory=list[str])
-    writes: list[TaskWrite] = field(default_factory=list[TaskWrite])
-    checkpoints: list[NewCheckpoint] = field(default_factory=list[NewCheckpoint])
-    charges: list[Charge] = field(default_factory=list[Charge])
+    records: list[Record] = field(default_factory=lambda: [])
+    calls: list[ModelCall] = field(default_factory=lambda: [])
+    intents: list[EffectIntent] = field(default_factory=lambda: [])
+    effects: list[EffectResult] = field(default_factory=lambda: [])
+    questions: list[Question] = field(default_factory=lambda: [])
+    inbox_taken: list[str] = field(default_factory=lambda: [])
+    writes: list[TaskWrite] = field(default_factory=lambda: [])
+    checkpoints: list[NewCheckpoint] = field(default_factory=lambda: [])
+    charges: list[Charge] = field(default_factory=lambda: [])
     clears_pending: bool = False
 
     def __bool__(self) -> bool:

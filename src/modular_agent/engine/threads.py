@@ -33,7 +33,7 @@ class WatchedThreads(ThreadPoolExecutor):
         future = super().submit(fn, *args, **kwargs)
         if owner is not None:
             live, node = owner
-            _leave_when_done(future, live.hold(node))
+            _leave_when_done(future, live.enter(node))
         return future
 
 

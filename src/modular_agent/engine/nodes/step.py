@@ -95,7 +95,8 @@ class Step:
             step_id=info.checkpoint_id,
             config=config,
         )
-        with context.live.enter(visit.node):
+        leave = context.live.enter(visit.node)
+        try:
             if context.step_mode and self._policy.logged and self._policy.leaf and runtime.control is not None:
                 runtime.control.request_drain("step")
             if self._policy.has_effects:
@@ -106,6 +107,8 @@ class Step:
                 return await self._recorded(visit)
             async with context.slot(visit.node, self._policy.slots):
                 return await self._recorded(visit)
+        finally:
+            leave()
 
     async def _recorded(self, visit: Visit) -> Updates:
         """Runs the node between its start record and its end record."""
