@@ -64,6 +64,10 @@ class SessionRef:
     session_id: str
 
 
+def _nothing() -> dict[str, Any]:
+    return {}
+
+
 @dataclass(slots=True, kw_only=True)
 class Record:
     """A fact on its way into the log.
@@ -76,7 +80,7 @@ class Record:
     fields: Mapping[str, Any]  # any JSON value: the shapes are documented per record type
     run_id: str | None = None
     node: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=lambda: {})
+    metadata: Mapping[str, Any] = field(default_factory=_nothing)
     record_id: str = field(default_factory=lambda: new_id("rec"))
 
     def encode(self, session_id: str) -> bytes:

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from modular_agent.realtime.sse import Last
+
 __all__ = ["EventStream"]
 
 
@@ -26,9 +28,12 @@ class EventStream(Response):
         watching = asyncio.create_task(self._watch(receive), name="client of a stream")
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            more = True
             async for chunk in self._body:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                more = not isinstance(chunk, Last)
+                await send({"type": "http.response.body", "body": chunk, "more_body": more})
+            if more:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             watching.cancel()
             await self._body.aclose()

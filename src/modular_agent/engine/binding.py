@@ -24,8 +24,8 @@ class Binding:
     refused write, `last` the newest one not yet known to be durable. `questions` are the graph ids of the interrupts
     raised since the start; those in `asked` were put to a person before, and are not put again.
 
-    While `is_followed`, what tasks write is part of the checkpoint that follows before anything else happens: it is kept
-    `unspelled`, and encoded and stored only if that checkpoint does not come after all.
+    While `is_followed`, what tasks write is part of the checkpoint that follows before anything else happens: it is
+    kept `unspelled`, and encoded and stored only if that checkpoint does not come after all.
     """
 
     run: RunKey
@@ -43,7 +43,7 @@ class Binding:
     values: Mapping[str, Any] | None = None  # the state's channels at the newest checkpoint since the start
     foreign: dict[str, str] = field(default_factory=dict[str, str])  # tasks that run a user's graph, to their nodes
     is_followed: bool = False
-    unspelled: list[Callable[[], list[TaskWrite]]] = field(default_factory=lambda: [])
+    unspelled: list[Callable[[], list[TaskWrite]]] = field(default_factory=list)
     behind: int = 0  # writes handed over and not yet settled
     _timer: asyncio.TimerHandle | None = None
 

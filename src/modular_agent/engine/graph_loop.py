@@ -2,14 +2,15 @@
 
 `Pregel.ainvoke` makes callback managers, a stream, an asyncio task for each save and a copy of the runtime for each
 attempt of a task; that was a quarter of the event loop's time. Which tasks a step has, what they read, how their
-writes are applied and what is saved stay LangGraph's (`AsyncPregelLoop`), as do steps of several tasks (`PregelRunner`).
+writes are applied and what is saved stay LangGraph's (`AsyncPregelLoop`), as do steps of several tasks
+(`PregelRunner`).
 Graphs that run inside a node are LangGraph's altogether. The library's version is pinned; tests compare both ways.
 """
 
 import asyncio
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal._config import ensure_config
@@ -22,6 +23,7 @@ from langgraph.runtime import RunControl, Runtime
 from langgraph.types import PregelExecutableTask
 
 from modular_agent.engine.binding import Binding
+from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.context import RunContext
 from modular_agent.engine.nodes.workflow import Graph
 from modular_agent.engine.sequence import NodeSequence
@@ -39,8 +41,9 @@ async def run_graph(
     Raises `GraphDrained` when `control` asked for a hold, `GraphRecursionError`, and whatever a node raised.
     """
     config = ensure_config(graph.config, config)
-    config["configurable"][CONFIG_KEY_DURABILITY] = "sync"  # for the graphs inside
-    config["configurable"][CONFIG_KEY_RUNTIME] = Runtime(context=context, control=control, stream_writer=_nowhere)
+    configurable = config.setdefault("configurable", {})
+    configurable[CONFIG_KEY_DURABILITY] = "sync"  # for the graphs inside
+    configurable[CONFIG_KEY_RUNTIME] = Runtime(context=context, control=control, stream_writer=_nowhere)
     keys, given = _entry(graph, given)
     async with _Loop(
         given,
@@ -62,7 +65,7 @@ async def run_graph(
             await _step(loop, runner, context.binding)
             loop.after_tick()
     if loop.status == "out_of_steps":
-        raise GraphRecursionError(f"more than {config['recursion_limit']} steps")
+        raise GraphRecursionError(f"more than {config.get('recursion_limit')} steps")
     if loop.status == "draining":
         raise GraphDrained(control.drain_reason or "shutdown")
 
@@ -72,8 +75,18 @@ class _Loop(AsyncPregelLoop):
 
     background: Callable[..., Any]  # runs something beside the loop
 
+    def __init__(self, given: Any, *, checkpointer: Saver, **more: Any) -> None:
+        base: Any = super()  # typed in part only
+        base.__init__(given, checkpointer=None, **more)  # which would take the saver's signature apart for each run
+        self.checkpointer = checkpointer
+        self.checkpointer_get_next_version = checkpointer.get_next_version
+        self.checkpointer_put_writes = checkpointer.aput_writes
+        self.checkpointer_put_writes_accepts_task_path = True
+        del self._checkpointer_put_after_previous
+
     def _first(self, **given: Any) -> Any:
-        self.background, self.submit = self.submit, _at_once
+        itself: Any = self  # typed in part only
+        self.background, itself.submit = itself.submit, _at_once
         return super()._first(**given)
 
 
@@ -94,22 +107,24 @@ def _entry(graph: Graph, given: Any) -> tuple[str | list[str], Any]:
         return START, given
     first = [_BRANCH_TO + end for start, end in graph.builder.edges if start == START and end != END]
     keys = [*graph.builder.channels, *first]
-    return keys, {**given, **dict.fromkeys(first)} if isinstance(given, dict) else given
+    return keys, {**cast("dict[str, Any]", given), **dict.fromkeys(first)} if isinstance(given, dict) else given
 
 
 async def _step(loop: _Loop, runner: PregelRunner, binding: Binding) -> None:
     """Runs the tasks of a step; those that had finished before a crash have their writes."""
     tasks = [task for task in loop.tasks.values() if not task.writes]
-    if len(tasks) == 1 and isinstance(tasks[0].proc, NodeSequence) and tasks[0].proc.is_plain:
-        await _alone(runner, tasks[0], binding)
-        return
+    if len(tasks) == 1:
+        body = cast("object", tasks[0].proc)
+        if isinstance(body, NodeSequence) and body.is_plain:
+            await _alone(runner, tasks[0], body, binding)
+            return
     async for _ in runner.atick(tasks, schedule_task=loop.aaccept_push):
         pass
 
 
-async def _alone(runner: PregelRunner, task: PregelExecutableTask, binding: Binding) -> None:
+async def _alone(runner: PregelRunner, task: PregelExecutableTask, body: NodeSequence, binding: Binding) -> None:
     try:
-        await task.proc.ainvoke(task.input, task.config)
+        await body.ainvoke(task.input, task.config)
     except asyncio.CancelledError as error:
         current = asyncio.current_task()
         if current is not None and current.cancelling():

@@ -238,15 +238,15 @@ class NewCheckpoint(NamedTuple):
 class Facts:
     """What became known, to be committed together. Made several times a step: `list[X]()` costs five times `[]`."""
 
-    records: list[Record] = field(default_factory=lambda: [])
-    calls: list[ModelCall] = field(default_factory=lambda: [])
-    intents: list[EffectIntent] = field(default_factory=lambda: [])
-    effects: list[EffectResult] = field(default_factory=lambda: [])
-    questions: list[Question] = field(default_factory=lambda: [])
-    inbox_taken: list[str] = field(default_factory=lambda: [])
-    writes: list[TaskWrite] = field(default_factory=lambda: [])
-    checkpoints: list[NewCheckpoint] = field(default_factory=lambda: [])
-    charges: list[Charge] = field(default_factory=lambda: [])
+    records: list[Record] = field(default_factory=list)
+    calls: list[ModelCall] = field(default_factory=list)
+    intents: list[EffectIntent] = field(default_factory=list)
+    effects: list[EffectResult] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
+    inbox_taken: list[str] = field(default_factory=list)
+    writes: list[TaskWrite] = field(default_factory=list)
+    checkpoints: list[NewCheckpoint] = field(default_factory=list)
+    charges: list[Charge] = field(default_factory=list)
     clears_pending: bool = False
 
     def __bool__(self) -> bool:

@@ -18,7 +18,7 @@ from modular_agent.realtime.event import LOG_RESET, Event
 from modular_agent.realtime.protocol import error_answer
 from modular_agent.realtime.subscription import SessionSubscription
 
-__all__ = ["HEADERS", "MEDIA_TYPE", "Cursor", "frame", "parse_last_event_id", "stream"]
+__all__ = ["HEADERS", "MEDIA_TYPE", "Cursor", "Last", "frame", "parse_last_event_id", "stream"]
 
 MEDIA_TYPE: Final = "text/event-stream"
 HEADERS: Final[Mapping[str, str]] = {
@@ -32,6 +32,10 @@ BEAT: Final = b": heartbeat\n\n"
 GATHER: Final = 0.02  # seconds between two chunks of a stream, but for its end: each is a trip through the server
 GATHERED: Final = 256  # events of a chunk
 FINAL_STATUSES: Final = ENDED_RUN_STATUSES | {RunStatus.PAUSED}
+
+
+class Last(bytes):
+    """The chunk that a stream ends with: sent together with the end of the response."""
 
 
 class Cursor(NamedTuple):
@@ -94,11 +98,12 @@ async def stream(
             chunk += b"".join([frame(event, generation=generation) for event in wanted])
             if run_id is not None and status is not None:
                 chunk += _end(subscription.session.session_id, run_id, status, now_us=clock.now_us())
+            if status is not None:
+                yield Last(chunk)
+                return
             if chunk:
                 yield chunk
             chunk = b""
-            if status is not None:
-                return
     finally:
         subscription.close()
 

@@ -81,11 +81,11 @@ class UnitOfWork(Generic[T]):
     which is always right and never cheap.
     """
 
-    fences: list[Fence] = field(default_factory=lambda: [])
-    records: list[SessionRecord] = field(default_factory=lambda: [])
-    rows: dict[tuple[Table, Conflict], list[tuple[Any, ...]]] = field(default_factory=lambda: {})  # SQL values
-    facts: list[tuple[Table, tuple[Any, ...]]] = field(default_factory=lambda: [])
-    counters: dict[int, Counters] = field(default_factory=lambda: {})  # by session n
+    fences: list[Fence] = field(default_factory=list)
+    records: list[SessionRecord] = field(default_factory=list)
+    rows: dict[tuple[Table, Conflict], list[tuple[Any, ...]]] = field(default_factory=dict)  # SQL values
+    facts: list[tuple[Table, tuple[Any, ...]]] = field(default_factory=list)
+    counters: dict[int, Counters] = field(default_factory=dict)  # by session n
     first: Callable[[sqlite3.Connection], object] | None = None
     then: Callable[[sqlite3.Connection], T] | None = None
     forgets: set[int] = field(default_factory=set[int])
