@@ -41,7 +41,8 @@ def leading_systems(messages: Sequence[Message]) -> int:
 
 def used_call_ids(messages: Iterable[Message]) -> set[str]:
     """The ids of all tool calls of a conversation."""
-    return {call["id"] for message in messages for call in message.get("tool_calls") or ()}
+    calling = [message for message in messages if "tool_calls" in message]  # few of many, and all are looked at
+    return {call["id"] for message in calling for call in message["tool_calls"] or ()}
 
 
 def fresh_call_id(wanted: str, used: set[str]) -> str:
