@@ -1,6 +1,6 @@
 """A lean load client: POSTs over kept connections, reads each streamed answer to its end, prints the latencies as JSON.
 
-It reads a JSON object from stdin: `port`, `paths` (one client each; a path's requests follow one another), `body`,
+It reads a JSON object from stdin: `port`, `paths` (for each client those that it asks, one after the other), `body`,
 `turns` (in all), and `ending` (bytes that a complete answer holds). Prints `{"seconds", "latencies_ms", "bytes"}`.
 """
 
@@ -34,28 +34,40 @@ async def one_turn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, r
     return len(got)
 
 
-async def client(job: dict[str, Any], path: str, turns: int, latencies: list[float], sizes: list[int]) -> None:
-    """Runs `turns` turns one after the other on one connection."""
-    body = orjson.dumps(job["body"])
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    request = head.encode() + b"\r\n\r\n" + body
+def spread(turns: int, over: int) -> list[int]:
+    """So many turns for each of `over`, as evenly as can be."""
+    each, rest = divmod(turns, over)
+    return [each + (i < rest) for i in range(over)]
+
+
+async def client(job: dict[str, Any], paths: list[str], turns: int, latencies: list[float], sizes: list[int]) -> None:
+    """Runs turns one after the other on one connection, spread over its paths."""
+    body, ending = orjson.dumps(job["body"]), job["ending"].encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", job["port"])
-    for _ in range(turns):
-        began = time.perf_counter()
-        sizes.append(await one_turn(reader, writer, request, job["ending"].encode()))
-        latencies.append((time.perf_counter() - began) * 1000)
+    for path, count in zip(paths, spread(turns, len(paths)), strict=True):
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        )
+        request = head.encode() + b"\r\n\r\n" + body
+        for _ in range(count):
+            began = time.perf_counter()
+            sizes.append(await one_turn(reader, writer, request, ending))
+            latencies.append((time.perf_counter() - began) * 1000)
     writer.close()
 
 
 async def run(job: dict[str, Any]) -> dict[str, Any]:
-    """All turns of a job, spread over its paths."""
+    """All turns of a job, spread over its clients."""
     latencies: list[float] = []
     sizes: list[int] = []
-    paths = job["paths"]
-    each, rest = divmod(job["turns"], len(paths))
+    counts = spread(job["turns"], len(job["paths"]))
     began = time.perf_counter()
     await asyncio.gather(
-        *(client(job, path, each + (i < rest), latencies, sizes) for i, path in enumerate(paths) if each + (i < rest))
+        *(
+            client(job, paths, count, latencies, sizes)
+            for paths, count in zip(job["paths"], counts, strict=True)
+            if count
+        )
     )
     return {"seconds": time.perf_counter() - began, "latencies_ms": latencies, "bytes": sum(sizes)}
 

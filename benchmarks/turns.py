@@ -32,6 +32,7 @@ ROOT: Final = HERE.parent
 SERVE: Final = ("-m", "modular_agent", "serve")
 QUESTION: Final = "What is 17 * 23?"
 CONCURRENCIES: Final = (1, 16, 64)
+SESSION: Final = 10  # turns of a session; what longer ones cost is the section `growth`
 
 
 def free_port() -> int:
@@ -128,7 +129,7 @@ class Bare:
         self.body = {"message": QUESTION}
 
     def paths(self, count: int) -> list[str]:
-        """The one path, for each client."""
+        """The one path, as often."""
         return ["/turn"] * count
 
 
@@ -146,8 +147,8 @@ def server_environment(data: Path, port: int, model_url: str) -> dict[str, str]:
     }
 
 
-def load(server: Product | Bare, paths: list[str], turns: int) -> dict[str, Any]:
-    """Runs turns from the load client; what it measured."""
+def load(server: Product | Bare, paths: list[list[str]], turns: int) -> dict[str, Any]:
+    """Runs turns from the load client, each list of paths by a client; what it measured."""
     job = {"port": server.port, "paths": paths, "body": server.body, "turns": turns, "ending": server.ending}
     done = subprocess.run(
         [sys.executable, str(HERE / "load.py")], input=orjson.dumps(job), stdout=subprocess.PIPE, check=True
@@ -157,7 +158,8 @@ def load(server: Product | Bare, paths: list[str], turns: int) -> dict[str, Any]
 
 def measure(server: Product | Bare, concurrency: int, turns: int) -> dict[str, float]:
     """One round at one concurrency."""
-    paths = server.paths(concurrency)
+    sessions = -(-turns // (concurrency * SESSION))  # of each client
+    paths = [server.paths(sessions) for _ in range(concurrency)]
     before = cpu_seconds(server.process)
     measured = load(server, paths, turns)
     spent = cpu_seconds(server.process) - before
@@ -195,7 +197,7 @@ def turns_section(arguments: argparse.Namespace) -> dict[str, Any]:
         if not arguments.without_bare:
             servers.append(Bare(stack, model_url))
         for server in servers:
-            load(server, server.paths(8), 100)  # warm
+            load(server, [server.paths(1) for _ in range(8)], 100)  # warm
         result: dict[str, Any] = {}
         for concurrency in arguments.concurrency:
             turns = arguments.turns if concurrency > 1 else max(100, arguments.turns // 2)
@@ -273,9 +275,9 @@ def growth_section(arguments: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         model_url = stack.enter_context(model_server())
         server = Product(stack, model_url)
-        load(server, server.paths(4), 60)
+        load(server, [server.paths(1) for _ in range(4)], 60)
         session = server.session()
-        path = [f"/sessions/{session}/runs"]
+        path = [[f"/sessions/{session}/runs"]]
         result: dict[str, Any] = {}
         done = 0
         for stage in (10, 300):
