@@ -55,6 +55,8 @@ def create_app(settings: Settings | None = None, *, insecure: bool = False) -> F
         redoc_url=None,
         generate_unique_id_function=operation_id,
         lifespan=_Lifespan(settings, gate, rates),
+        # As they are: `include_router` reads each declaration anew, and matches each request once more.
+        routes=[route for router in ROUTERS for route in router.routes],
     )
     handlers = install_errors(app, debug=settings.app.debug)
     requests = app.state.requests = RequestFigures()
@@ -62,8 +64,6 @@ def create_app(settings: Settings | None = None, *, insecure: bool = False) -> F
         middleware_stack(_edge(settings, rates), gate=gate, handlers=handlers, requests=requests)
     ):
         app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
-    for router in ROUTERS:
-        app.include_router(router)
     install_openapi(app)
     install_pages(app)
     return app

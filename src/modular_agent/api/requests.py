@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import orjson
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 
 from modular_agent.api.errors import JsonTooDeep
+from modular_agent.api.late_route import LateRoute
 
 __all__ = ["DEPTH_KEY", "JsonRequest", "JsonRoute", "ShortRoute", "nests_deeper"]
 
@@ -54,7 +54,7 @@ def _as_json(request: Request) -> JsonRequest:
     return request if isinstance(request, JsonRequest) else JsonRequest(request.scope, request.receive)
 
 
-class JsonRoute(APIRoute):
+class JsonRoute(LateRoute):
     """The route class of every router of ours: `APIRouter(route_class=JsonRoute)`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from modular_agent.api.metrics import Metrics
+from modular_agent.api.requests import JsonRoute
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["system"])
+router = APIRouter(tags=["system"], route_class=JsonRoute)
 
 _EXAMPLE = """\
 # HELP modular_agent_runs_active Runs that execute in this process.
