@@ -10,7 +10,7 @@ from typing import Final
 
 __all__ = ["has_started", "is_starting"]
 
-_STARTING: Final = (100_000, 50, 50)
+_STARTING: Final = (1_000_000, 50, 50)  # twice of what there is after all imports, of which one in a hundred is garbage
 _SERVING: Final = (50_000, 20, 50)  # new objects; then how often the younger generation before the older one
 
 
