@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from modular_agent import __version__
 from modular_agent.errors import AgentError, Kind, Language
+from modular_agent.kit.late_model import LateModel
 
 __all__ = [
     "DEFAULT_SECRET_KEY",
@@ -311,7 +312,7 @@ class WebSocketSettings(_Group):
     )
 
 
-class Settings(BaseModel):
+class Settings(LateModel):
     """All settings of the process, by group."""
 
     model_config = ConfigDict(frozen=True)

@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from modular_agent.errors import Fault
+from modular_agent.kit.late_model import LateModel
 
 __all__ = ["MEDIA_TYPE", "Problem", "ProblemPlace", "fault_json", "problem_type"]
 
 MEDIA_TYPE: Final = "application/problem+json"
 
 
-class ProblemPlace(BaseModel):
+class ProblemPlace(LateModel):
     """One thing wrong with the input, and where."""
 
     code: str = Field(description="What is wrong, for programs.", examples=["out_of_range"])
@@ -27,7 +28,7 @@ class ProblemPlace(BaseModel):
     suggestion: str | None = Field(None, description="The likely name, for a typo.")
 
 
-class Problem(BaseModel):
+class Problem(LateModel):
     """Why a request was not served. `code` is stable, `detail` follows `Accept-Language` (English, Chinese)."""
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": True})

@@ -21,6 +21,7 @@ from modular_agent.domain.runs import MultitaskMode, interrupt_view
 from modular_agent.domain.sessions import Session, session_view
 from modular_agent.errors import Fault, InvalidInput, Kind
 from modular_agent.events import SessionRef
+from modular_agent.kit.late_model import LateModel
 from modular_agent.realtime.connections import Connections
 from modular_agent.realtime.errors import Disconnected
 from modular_agent.realtime.ports import Control
@@ -45,7 +46,7 @@ class ControlInvalid(InvalidInput):
     chinese = "控制消息无法使用（{count} 处错误）。"
 
 
-class _Nothing(BaseModel):
+class _Nothing(LateModel):
     """The data of a control that needs none."""
 
     model_config = ConfigDict(extra="forbid")

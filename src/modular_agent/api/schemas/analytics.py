@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from modular_agent.api.times import Time
+from modular_agent.kit.late_model import LateModel
 
 __all__ = [
     "CostAnswer",
@@ -29,7 +30,7 @@ _REPORT: dict[str, Any] = {
 }
 
 
-class _Ranged(BaseModel):
+class _Ranged(LateModel):
     """What every answer about a range says of it; null is without bound, or of all sessions."""
 
     session_id: str | None
@@ -37,7 +38,7 @@ class _Ranged(BaseModel):
     end_time: str | None
 
 
-class AverageFirstToken(BaseModel):
+class AverageFirstToken(LateModel):
     """Seconds until the first token came; of the calls that had one."""
 
     count: int
@@ -52,7 +53,7 @@ class FirstToken(AverageFirstToken):
     p99: float | None
 
 
-class NodeTiming(BaseModel):
+class NodeTiming(LateModel):
     """Response times in seconds, of every call that was made, failed ones included; percentiles within 1 %."""
 
     request_count: int
@@ -74,7 +75,7 @@ class Timing(NodeTiming):
     time_to_first_token: FirstToken  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
-class ResourceUsage(BaseModel):
+class ResourceUsage(LateModel):
     """What the server's process uses now."""
 
     cpu_percent: float
@@ -93,7 +94,7 @@ class PerformanceAnswer(_Ranged, Timing):
     resource_usage: ResourceUsage
 
 
-class SessionTokens(BaseModel):
+class SessionTokens(LateModel):
     """What a session used."""
 
     prompt_tokens: int
@@ -126,7 +127,7 @@ class TokensAnswer(_Ranged, Tokens):
     by_day: list[DayTokens]
 
 
-class Money(BaseModel):
+class Money(LateModel):
     """US dollars; null where only tokens without a known price were used, which is not free."""
 
     cost: float | None
@@ -176,7 +177,7 @@ class CostAnswer(_Ranged):
     cost_trends: list[DayMoney]
 
 
-class ErrorCount(BaseModel):
+class ErrorCount(LateModel):
     """How many errors an hour (of ranges up to two days) or a day had."""
 
     timestamp: str
@@ -193,7 +194,7 @@ class ErrorsAnswer(_Ranged):
     error_trends: list[ErrorCount]
 
 
-class TrendPoint(BaseModel):
+class TrendPoint(LateModel):
     """A bucket: its start, the metric's value, and how many things it is made of."""
 
     timestamp: str
@@ -202,7 +203,7 @@ class TrendPoint(BaseModel):
     unpriced_tokens: int = Field(default=0, description="Of the metric cost.")
 
 
-class TrendTotal(BaseModel):
+class TrendTotal(LateModel):
     """The metric over the whole range."""
 
     value: float | None
@@ -210,7 +211,7 @@ class TrendTotal(BaseModel):
     unpriced_tokens: int = 0
 
 
-class TrendChange(BaseModel):
+class TrendChange(LateModel):
     """Against the same length of time before."""
 
     current: float | None
@@ -218,7 +219,7 @@ class TrendChange(BaseModel):
     percent: float | None
 
 
-class TrendAnswer(BaseModel):
+class TrendAnswer(LateModel):
     """A metric over time, in UTC buckets without holes; the last one is in progress."""
 
     session_id: str | None
@@ -230,7 +231,7 @@ class TrendAnswer(BaseModel):
     change: TrendChange
 
 
-class SessionsStatistics(BaseModel):
+class SessionsStatistics(LateModel):
     """All sessions; durations are execution times of ended runs, without pauses."""
 
     total_sessions: int
@@ -246,7 +247,7 @@ class SessionsStatistics(BaseModel):
     cost: float | None
 
 
-class SessionStatistics(BaseModel):
+class SessionStatistics(LateModel):
     """One session; `duration_seconds` is the execution time of its runs, without pauses."""
 
     session_id: str
@@ -262,7 +263,7 @@ class SessionStatistics(BaseModel):
     cost: float | None
 
 
-class KeepReport(BaseModel):
+class KeepReport(LateModel):
     """A report to keep; without an end up to now, without a start the 7 days before its end."""
 
     model_config = ConfigDict(
@@ -283,7 +284,7 @@ class KeepReport(BaseModel):
     end_time: Time | None = None
 
 
-class ReportAnswer(BaseModel):
+class ReportAnswer(LateModel):
     """A kept report, without its figures."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_REPORT]})
@@ -295,7 +296,7 @@ class ReportAnswer(BaseModel):
     end_time: str
 
 
-class ReportList(BaseModel):
+class ReportList(LateModel):
     """A page of kept reports, newest first."""
 
     reports: list[ReportAnswer]

@@ -2,7 +2,9 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from modular_agent.kit.late_model import LateModel
 
 __all__ = ["MAX_NOTE", "BookmarkAnswer", "BookmarkDeleted", "ChangeBookmark", "NewBookmark"]
 
@@ -18,7 +20,7 @@ _BOOKMARK: dict[str, Any] = {
 }
 
 
-class NewBookmark(BaseModel):
+class NewBookmark(LateModel):
     """A message to bookmark. Both may stand in the query string instead."""
 
     model_config = ConfigDict(
@@ -30,7 +32,7 @@ class NewBookmark(BaseModel):
     note: str | None = Field(None, max_length=MAX_NOTE)
 
 
-class ChangeBookmark(BaseModel):
+class ChangeBookmark(LateModel):
     """A new note."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"note": "Shown on Monday."}]})
@@ -38,7 +40,7 @@ class ChangeBookmark(BaseModel):
     note: str = Field(max_length=MAX_NOTE)
 
 
-class BookmarkAnswer(BaseModel):
+class BookmarkAnswer(LateModel):
     """A bookmark."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_BOOKMARK]})
@@ -51,7 +53,7 @@ class BookmarkAnswer(BaseModel):
     updated_at: str
 
 
-class BookmarkDeleted(BaseModel):
+class BookmarkDeleted(LateModel):
     """Says so."""
 
     model_config = ConfigDict(

@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from modular_agent.api.schemas.runs import JsonObject
+from modular_agent.kit.late_model import LateModel
 
 __all__ = ["BudgetAnswer", "BudgetList", "SessionBudgets"]
 
@@ -32,7 +33,7 @@ _BUDGET: dict[str, Any] = {
 }
 
 
-class BudgetAnswer(BaseModel):
+class BudgetAnswer(LateModel):
     """What may be used together by the runs of a scope in a period, what was used, and what calls in progress hold."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_BUDGET]})
@@ -57,7 +58,7 @@ class BudgetAnswer(BaseModel):
     resets_at: str | None = Field(description="When the next day begins.")
 
 
-class BudgetList(BaseModel):
+class BudgetList(LateModel):
     """Budgets that many runs share."""
 
     model_config = ConfigDict(
@@ -76,7 +77,7 @@ class BudgetList(BaseModel):
     cursor: str | None
 
 
-class SessionBudgets(BaseModel):
+class SessionBudgets(LateModel):
     """All budgets that bound a session's run."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"budgets": [_BUDGET]}]})

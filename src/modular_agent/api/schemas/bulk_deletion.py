@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from modular_agent.api.times import Time
+from modular_agent.kit.late_model import LateModel
 
 __all__ = ["BulkDelete", "BulkDeleteAnswer", "SessionsFilter"]
 
@@ -12,7 +13,7 @@ MAX_SESSIONS = 500
 SessionId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
-class SessionsFilter(BaseModel):
+class SessionsFilter(LateModel):
     """Sessions to which everything that is given applies: one condition at least, one of workflow and agent at most."""
 
     model_config = ConfigDict(extra="forbid")
@@ -27,7 +28,7 @@ class SessionsFilter(BaseModel):
     end_time: Time | None = Field(default=None, description="Made before this time.")
 
 
-class BulkDelete(BaseModel):
+class BulkDelete(LateModel):
     """Which sessions to delete: exactly one of `session_ids` and `filter`."""
 
     model_config = ConfigDict(
@@ -48,7 +49,7 @@ class BulkDelete(BaseModel):
     dry_run: bool = Field(default=False, description="Only tells which sessions it would be.")
 
 
-class DeletedSession(BaseModel):
+class DeletedSession(LateModel):
     """What became of one session; `code` and `detail` say why it is still there."""
 
     session_id: str
@@ -57,7 +58,7 @@ class DeletedSession(BaseModel):
     detail: str | None
 
 
-class BulkDeleteAnswer(BaseModel):
+class BulkDeleteAnswer(LateModel):
     """What became of each session, in the order in which they were named. `remaining` more match the filter."""
 
     model_config = ConfigDict(

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from modular_agent.kit.late_model import LateModel
 
 __all__ = [
     "CheckpointList",
@@ -19,7 +21,7 @@ __all__ = [
 JsonObject = dict[str, Any]  # any JSON object
 
 
-class _Body(BaseModel):
+class _Body(LateModel):
     """A request body: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid")
@@ -31,7 +33,7 @@ class SaveSession(_Body):
     name: str = Field(default="saved", min_length=1, max_length=200)
 
 
-class Saved(BaseModel):
+class Saved(LateModel):
     """What was saved."""
 
     model_config = ConfigDict(
@@ -73,7 +75,7 @@ class MigrateSession(_Body):
     workflow_version: str | None = Field(default=None, max_length=100, description="A content hash.")
 
 
-class CheckpointAnswer(BaseModel):
+class CheckpointAnswer(LateModel):
     """A checkpoint; `size` in bytes, `diff` says what changed since the one before."""
 
     checkpoint_id: str
@@ -87,7 +89,7 @@ class CheckpointAnswer(BaseModel):
     diff: JsonObject
 
 
-class CheckpointList(BaseModel):
+class CheckpointList(LateModel):
     """Checkpoints, newest first."""
 
     checkpoints: list[CheckpointAnswer]
@@ -103,7 +105,7 @@ class InjectMessage(_Body):
     message: str | list[JsonObject] = Field(description="Text, or content parts.")
 
 
-class InjectedAnswer(BaseModel):
+class InjectedAnswer(LateModel):
     """What became of an injected message: waiting, consumed, or not_consumed (then it started the run `run_id`)."""
 
     inbox_id: str

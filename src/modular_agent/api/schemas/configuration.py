@@ -2,9 +2,10 @@
 
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from modular_agent.api.problem import ProblemPlace
+from modular_agent.kit.late_model import LateModel
 
 __all__ = [
     "AgentList",
@@ -57,7 +58,7 @@ def _example(example: JsonObject) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [example]})
 
 
-class ValueAnswer(BaseModel):
+class ValueAnswer(LateModel):
     """A value and where it comes from."""
 
     model_config = _example(_VALUE)
@@ -73,7 +74,7 @@ class ValueAnswer(BaseModel):
     updated_by: str | None
 
 
-class BrokenConfig(BaseModel):
+class BrokenConfig(LateModel):
     """A file that cannot be used; its last good content counts."""
 
     config_path: str
@@ -82,7 +83,7 @@ class BrokenConfig(BaseModel):
     errors: list[ProblemPlace]
 
 
-class ConfigAnswer(BaseModel):
+class ConfigAnswer(LateModel):
     """Every value that counts, by key."""
 
     model_config = _example({"values": [_VALUE], "broken": []})
@@ -91,7 +92,7 @@ class ConfigAnswer(BaseModel):
     broken: list[BrokenConfig]
 
 
-class PutValue(BaseModel):
+class PutValue(LateModel):
     """The value to store."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"value": 32}]})
@@ -99,7 +100,7 @@ class PutValue(BaseModel):
     value: Any = Field(description="JSON of the kind that the key takes.")
 
 
-class PriceAnswer(BaseModel):
+class PriceAnswer(LateModel):
     """US dollars per million tokens."""
 
     input: float
@@ -108,7 +109,7 @@ class PriceAnswer(BaseModel):
     cache_write: float | None
 
 
-class ModelAnswer(BaseModel):
+class ModelAnswer(LateModel):
     """A configured model."""
 
     name: str
@@ -124,7 +125,7 @@ class ModelAnswer(BaseModel):
     price: PriceAnswer | None
 
 
-class ModelList(BaseModel):
+class ModelList(LateModel):
     """The models of `llms/`."""
 
     model_config = _example({"models": [_MODEL]})
@@ -132,7 +133,7 @@ class ModelList(BaseModel):
     models: list[ModelAnswer]
 
 
-class AgentAnswer(BaseModel):
+class AgentAnswer(LateModel):
     """An agent."""
 
     name: str
@@ -145,7 +146,7 @@ class AgentAnswer(BaseModel):
     limits: JsonObject
 
 
-class AgentList(BaseModel):
+class AgentList(LateModel):
     """The agents of `agents/`."""
 
     model_config = _example({"agents": [_AGENT]})
@@ -153,7 +154,7 @@ class AgentList(BaseModel):
     agents: list[AgentAnswer]
 
 
-class ReloadAnswer(BaseModel):
+class ReloadAnswer(LateModel):
     """What there is after the files were read again."""
 
     model_config = _example({"models": ["gpt-small"], "agents": ["assistant"], "workflows_broken": 0, "broken": []})

@@ -2,7 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from modular_agent.kit.late_model import LateModel
 
 __all__ = ["ErrorAnswer", "ErrorList", "GroupAnswer", "GroupList", "ResolveGroup", "RetryAnswer", "RetryGroup"]
 
@@ -39,7 +41,7 @@ _GROUP: dict[str, Any] = {
 }
 
 
-class ErrorAnswer(BaseModel):
+class ErrorAnswer(LateModel):
     """An error. `stack_trace` is there in DEBUG only; it is stored always."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_ERROR]})
@@ -58,7 +60,7 @@ class ErrorAnswer(BaseModel):
     stack_trace: str | None = None
 
 
-class ErrorList(BaseModel):
+class ErrorList(LateModel):
     """A page of errors, newest first."""
 
     errors: list[ErrorAnswer]
@@ -69,7 +71,7 @@ class ErrorList(BaseModel):
     cursor: str | None
 
 
-class GroupAnswer(BaseModel):
+class GroupAnswer(LateModel):
     """Errors of one cause."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_GROUP]})
@@ -92,7 +94,7 @@ class GroupAnswer(BaseModel):
     sample: ErrorAnswer = Field(description="The newest of the errors.")
 
 
-class GroupList(BaseModel):
+class GroupList(LateModel):
     """A page of groups, the last seen first."""
 
     groups: list[GroupAnswer]
@@ -103,7 +105,7 @@ class GroupList(BaseModel):
     cursor: str | None
 
 
-class ResolveGroup(BaseModel):
+class ResolveGroup(LateModel):
     """Why the group counts as resolved."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"note": "The key was renewed."}]})
@@ -111,7 +113,7 @@ class ResolveGroup(BaseModel):
     note: str | None = Field(default=None, max_length=2000)
 
 
-class RetryGroup(BaseModel):
+class RetryGroup(LateModel):
     """How many runs to take up."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"limit": 20}]})
@@ -119,7 +121,7 @@ class RetryGroup(BaseModel):
     limit: int = Field(default=20, ge=1, le=100)
 
 
-class RetriedRun(BaseModel):
+class RetriedRun(LateModel):
     """What became of one run: its `status`, or the `code` of why it was not taken up."""
 
     session_id: str
@@ -129,7 +131,7 @@ class RetriedRun(BaseModel):
     detail: str | None
 
 
-class RetryAnswer(BaseModel):
+class RetryAnswer(LateModel):
     """What became of each run. `remaining` counts failed runs of the group beyond the limit."""
 
     model_config = ConfigDict(

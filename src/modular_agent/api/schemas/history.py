@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from modular_agent.domain.history import RecordType
+from modular_agent.kit.late_model import LateModel
 
 __all__ = ["MessageList", "MessageRecord", "RecordAnswer", "RecordList"]
 
@@ -51,7 +52,7 @@ def _page(name: str, records: list[JsonObject]) -> JsonObject:
     }
 
 
-class RecordAnswer(BaseModel):
+class RecordAnswer(LateModel):
     """One line of the log: the fields that all have, and those of its `record_type`."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [_TOOL_CALL]})
@@ -78,7 +79,7 @@ class MessageRecord(RecordAnswer):
     usage: JsonObject | None = None
 
 
-class _LogList(BaseModel):
+class _LogList(LateModel):
     session_id: str
     total: int = Field(description="How many records the filters let through.")
     limit: int

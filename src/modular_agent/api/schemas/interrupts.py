@@ -2,14 +2,14 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from modular_agent.kit.late_model import LateModel
 
 __all__ = ["Waiting", "WaitingList"]
 
 JsonObject = dict[str, Any]  # any JSON object
 
 
-class Waiting(BaseModel):
+class Waiting(LateModel):
     """An open question with the session it belongs to; `form` is a JSON Schema that the answer has to fit."""
 
     interrupt_id: str
@@ -29,7 +29,7 @@ class Waiting(BaseModel):
     due_at: str | None
 
 
-class WaitingList(BaseModel):
+class WaitingList(LateModel):
     """What waits for people, oldest first."""
 
     interrupts: list[Waiting]

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from modular_agent.api.schemas.runs import JsonObject
+from modular_agent.kit.late_model import LateModel
 
 __all__ = ["CreateKey", "CreatedKey", "KeyAnswer", "KeyList"]
 
@@ -20,7 +21,7 @@ _KEY: dict[str, Any] = {
 }
 
 
-class CreateKey(BaseModel):
+class CreateKey(LateModel):
     """A new key."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "web shop", "limits": _LIMITS}]})
@@ -32,7 +33,7 @@ class CreateKey(BaseModel):
     )
 
 
-class KeyAnswer(BaseModel):
+class KeyAnswer(LateModel):
     """A key; its secret is never shown again."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_KEY]})
@@ -56,7 +57,7 @@ class CreatedKey(KeyAnswer):
     secret: str
 
 
-class KeyList(BaseModel):
+class KeyList(LateModel):
     """All keys, oldest first."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"keys": [_KEY]}]})

@@ -2,8 +2,10 @@
 
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from modular_agent.kit.late_model import LateModel
 
 __all__ = ["AnswerInterrupt", "InterruptList", "RunAnswer", "RunList", "RunWorkflow", "StartRun"]
 
@@ -52,7 +54,7 @@ QUESTION_EXAMPLE: Final[JsonObject] = {
 }
 
 
-class StartRun(BaseModel):
+class StartRun(LateModel):
     """A new run of a session."""
 
     model_config = ConfigDict(
@@ -93,7 +95,7 @@ class StartRun(BaseModel):
         return self
 
 
-class RunWorkflow(BaseModel):
+class RunWorkflow(LateModel):
     """A run of a workflow in a session of its own."""
 
     model_config = ConfigDict(
@@ -109,7 +111,7 @@ class RunWorkflow(BaseModel):
     message: str | list[JsonObject] | None = Field(default=None, description="A first user message.")
 
 
-class RunError(BaseModel):
+class RunError(LateModel):
     """Why a run failed."""
 
     error_id: str
@@ -118,7 +120,7 @@ class RunError(BaseModel):
     node: str | None
 
 
-class RunAnswer(BaseModel):
+class RunAnswer(LateModel):
     """A run. `result` is there when it has completed, `error` when it has failed."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [RUN_EXAMPLE]})
@@ -142,7 +144,7 @@ class RunAnswer(BaseModel):
     interrupts: list[JsonObject] = Field(description="Questions that are open.")
 
 
-class RunBrief(BaseModel):
+class RunBrief(LateModel):
     """A run in a list."""
 
     run_id: str
@@ -158,7 +160,7 @@ class RunBrief(BaseModel):
     error: RunError | None
 
 
-class RunList(BaseModel):
+class RunList(LateModel):
     """A page of runs, newest first."""
 
     model_config = ConfigDict(
@@ -184,7 +186,7 @@ class RunList(BaseModel):
     cursor: str | None
 
 
-class AnswerInterrupt(BaseModel):
+class AnswerInterrupt(LateModel):
     """A person's answer; it must fit the question's form."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"answer": {"approve": True}}]})
@@ -192,7 +194,7 @@ class AnswerInterrupt(BaseModel):
     answer: Any = Field(description="Any JSON value that fits the form.")
 
 
-class InterruptList(BaseModel):
+class InterruptList(LateModel):
     """The open questions of a session."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"interrupts": [QUESTION_EXAMPLE]}]})

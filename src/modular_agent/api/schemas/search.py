@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from modular_agent.domain.history import RecordType
+from modular_agent.kit.late_model import LateModel
 
 __all__ = ["SearchAnswer", "SessionSearchAnswer"]
 
@@ -30,14 +31,14 @@ _HIT: JsonObject = {
 _FOUND: JsonObject = {"query": "hangzhou", "results": [_HIT], "has_next": False, "cursor": None, "partial": False}
 
 
-class Fragment(BaseModel):
+class Fragment(LateModel):
     """A piece of a snippet."""
 
     text: str
     match: bool = Field(description="Whether it is what was searched for.")
 
 
-class Hit(BaseModel):
+class Hit(LateModel):
     """A record in which the text was found."""
 
     seq: int
@@ -54,7 +55,7 @@ class Hit(BaseModel):
     fragments: list[Fragment] = Field(description="The same as plain text in pieces.")
 
 
-class SearchAnswer(BaseModel):
+class SearchAnswer(LateModel):
     """Some of what was found, the newest first. The number of all hits is not counted."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_FOUND]})

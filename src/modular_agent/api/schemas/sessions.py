@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
+
+from modular_agent.kit.late_model import LateModel
 
 __all__ = [
     "SESSION_EXAMPLE",
@@ -48,7 +50,7 @@ SESSION_EXAMPLE: JsonObject = {
 }
 
 
-class _Body(BaseModel):
+class _Body(LateModel):
     """A request body: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid")
@@ -103,7 +105,7 @@ class UpdateSession(_Body):
     tags: list[Tag] | None = Field(default=None, max_length=50)
 
 
-class SessionUsage(BaseModel):
+class SessionUsage(LateModel):
     """What a session has used so far; tokens without a known price are counted in `unpriced_tokens`."""
 
     messages: int
@@ -118,7 +120,7 @@ class SessionUsage(BaseModel):
     cost_usd: float
 
 
-class SessionAnswer(BaseModel):
+class SessionAnswer(LateModel):
     """A session."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [SESSION_EXAMPLE]})
@@ -140,7 +142,7 @@ class SessionAnswer(BaseModel):
     usage: SessionUsage
 
 
-class SessionList(BaseModel):
+class SessionList(LateModel):
     """A page of sessions."""
 
     model_config = ConfigDict(
@@ -166,7 +168,7 @@ class SessionList(BaseModel):
     cursor: str | None
 
 
-class Message(BaseModel):
+class Message(LateModel):
     """What was done."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"message": "Session deleted."}]})
@@ -174,7 +176,7 @@ class Message(BaseModel):
     message: str
 
 
-class HistoryAnswer(BaseModel):
+class HistoryAnswer(LateModel):
     """The newest records, oldest of them first; each as it stands in the log."""
 
     model_config = ConfigDict(
@@ -201,7 +203,7 @@ class HistoryAnswer(BaseModel):
     history: list[JsonObject]
 
 
-class StateAnswer(BaseModel):
+class StateAnswer(LateModel):
     """A session's state: the conversation, and what the workflow's schema adds."""
 
     model_config = ConfigDict(

@@ -2,7 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from modular_agent.kit.late_model import LateModel
 
 __all__ = ["HealthAnswer", "InfoAnswer", "ReadyAnswer"]
 
@@ -11,7 +13,7 @@ def _example(example: dict[str, Any]) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [example]})
 
 
-class HealthAnswer(BaseModel):
+class HealthAnswer(LateModel):
     """The process answers."""
 
     model_config = _example({"status": "ok", "timestamp": "2025-10-22T17:48:00.000000Z"})
@@ -20,21 +22,21 @@ class HealthAnswer(BaseModel):
     timestamp: str
 
 
-class DatabaseCheck(BaseModel):
+class DatabaseCheck(LateModel):
     """Whether the database can be read and written; `latency` in seconds."""
 
     status: Literal["ok"]
     latency: float
 
 
-class LogCheck(BaseModel):
+class LogCheck(LateModel):
     """How the log files stand. While they fail, runs go on: the database holds every record."""
 
     status: Literal["ok", "starting", "failing", "closed"]
     error: str | None = Field(description="The operating system's name of the fault, such as ENOSPC.")
 
 
-class IndexCheck(BaseModel):
+class IndexCheck(LateModel):
     """How the search index stands. What it does not hold yet is scanned, so that searches find it too."""
 
     status: Literal["ok", "failing"]
@@ -42,14 +44,14 @@ class IndexCheck(BaseModel):
     error: str | None
 
 
-class LoopCheck(BaseModel):
+class LoopCheck(LateModel):
     """How late, in seconds, the event loop wakes somebody up."""
 
     status: Literal["ok", "slow"]
     lag: float
 
 
-class Checks(BaseModel):
+class Checks(LateModel):
     """What was looked at."""
 
     database: DatabaseCheck
@@ -58,7 +60,7 @@ class Checks(BaseModel):
     event_loop: LoopCheck
 
 
-class ReadyAnswer(BaseModel):
+class ReadyAnswer(LateModel):
     """The server takes work; `degraded`: not everything is as it should be."""
 
     model_config = _example(
@@ -77,7 +79,7 @@ class ReadyAnswer(BaseModel):
     checks: Checks
 
 
-class CacheInfo(BaseModel):
+class CacheInfo(LateModel):
     """How the cache in front of hot reads does; `hit_rate` from 0 to 1, null before the first read."""
 
     entries: int
@@ -85,7 +87,7 @@ class CacheInfo(BaseModel):
     hit_rate: float | None
 
 
-class InfoAnswer(BaseModel):
+class InfoAnswer(LateModel):
     """What this server is, what it can do, and its limits (bytes, seconds, counts)."""
 
     model_config = _example(

@@ -2,7 +2,9 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from modular_agent.kit.late_model import LateModel
 
 __all__ = ["WORKFLOW_JSON", "WORKFLOW_YAML", "SourceAnswer"]
 
@@ -25,7 +27,7 @@ WORKFLOW_JSON: Final[dict[str, Any]] = {
 }
 
 
-class SourceAnswer(BaseModel):
+class SourceAnswer(LateModel):
     """A workflow's file."""
 
     model_config = ConfigDict(

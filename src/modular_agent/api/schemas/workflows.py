@@ -2,10 +2,11 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from modular_agent.api.problem import ProblemPlace
+from modular_agent.kit.late_model import LateModel
 
 __all__ = [
     "DifferenceAnswer",
@@ -75,7 +76,7 @@ def _examples(*examples: JsonObject) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": list(examples)})
 
 
-class _Body(BaseModel):
+class _Body(LateModel):
     """A request body: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid")
@@ -125,7 +126,7 @@ class ValidateWorkflow(_Body):
         return self
 
 
-class WorkflowSummary(BaseModel):
+class WorkflowSummary(LateModel):
     """A workflow in a list. `version` is the author's; `content_hash` names the version that new sessions get."""
 
     model_config = _examples(_SUMMARY)
@@ -142,7 +143,7 @@ class WorkflowSummary(BaseModel):
     node_count: int | None
 
 
-class BrokenWorkflowFile(BaseModel):
+class BrokenWorkflowFile(LateModel):
     """A workflow file that cannot be used, and everything that is wrong with it."""
 
     model_config = _examples(_BROKEN)
@@ -155,7 +156,7 @@ class BrokenWorkflowFile(BaseModel):
     errors: list[ProblemPlace]
 
 
-class WorkflowList(BaseModel):
+class WorkflowList(LateModel):
     """A page of workflows, and the files that cannot be used (all of them, on every page)."""
 
     model_config = _examples(
@@ -179,7 +180,7 @@ class WorkflowList(BaseModel):
     broken: list[BrokenWorkflowFile]
 
 
-class WorkflowNode(BaseModel):
+class WorkflowNode(LateModel):
     """A node. `detail` is what it names: a model, a file, Python code."""
 
     name: str
@@ -189,7 +190,7 @@ class WorkflowNode(BaseModel):
     tools: list[str]
 
 
-class WorkflowEdge(BaseModel):
+class WorkflowEdge(LateModel):
     """A way from one node to the next; `label` is its condition, `otherwise` where others have one."""
 
     from_: str = Field(alias="from")
@@ -198,7 +199,7 @@ class WorkflowEdge(BaseModel):
     conditional: bool
 
 
-class WorkflowVersion(BaseModel):
+class WorkflowVersion(LateModel):
     """A content that the workflow has or had. `is_current`: new sessions get it."""
 
     model_config = _examples(_VERSION)
@@ -235,7 +236,7 @@ class WorkflowAnswer(WorkflowSummary):
     versions: list[WorkflowVersion]
 
 
-class VersionList(BaseModel):
+class VersionList(LateModel):
     """Every content a workflow ever had, newest first."""
 
     model_config = _examples({"workflow_id": "react", "versions": [_VERSION]})
@@ -244,7 +245,7 @@ class VersionList(BaseModel):
     versions: list[WorkflowVersion]
 
 
-class FileDifference(BaseModel):
+class FileDifference(LateModel):
     """A file that differs between two versions; `diff` is in unified format."""
 
     path: str
@@ -252,7 +253,7 @@ class FileDifference(BaseModel):
     diff: str
 
 
-class DifferenceAnswer(BaseModel):
+class DifferenceAnswer(LateModel):
     """What changed from one version to another."""
 
     model_config = _examples(
@@ -276,7 +277,7 @@ class DifferenceAnswer(BaseModel):
     files: list[FileDifference]
 
 
-class LoadAnswer(BaseModel):
+class LoadAnswer(LateModel):
     """A workflow that was loaded."""
 
     model_config = _examples(
@@ -296,7 +297,7 @@ class LoadAnswer(BaseModel):
     is_new_version: bool = Field(description="Whether this content was not known before.")
 
 
-class UnloadAnswer(BaseModel):
+class UnloadAnswer(LateModel):
     """A workflow that was unloaded."""
 
     model_config = _examples({"workflow_id": "react", "message": "The workflow react is unloaded."})
@@ -305,7 +306,7 @@ class UnloadAnswer(BaseModel):
     message: str
 
 
-class ValidationAnswer(BaseModel):
+class ValidationAnswer(LateModel):
     """What checking a workflow found: every fault with its place, or none."""
 
     model_config = _examples(
@@ -320,7 +321,7 @@ class ValidationAnswer(BaseModel):
     errors: list[ProblemPlace]
 
 
-class Point(BaseModel):
+class Point(LateModel):
     """The middle of a node, or a bend of an edge, in pixels; y grows downwards."""
 
     x: float
@@ -341,7 +342,7 @@ class DrawnNode(WorkflowNode):
     state: Literal["pending", "running", "completed", "failed", "interrupted", "cancelled"] | None = None
 
 
-class DrawingSettings(BaseModel):
+class DrawingSettings(LateModel):
     """How the drawing is meant. Sizes in pixels."""
 
     direction: Literal["TB"]
@@ -367,7 +368,7 @@ _ROUTES: list[JsonObject] = [
 ]
 
 
-class DrawingAnswer(BaseModel):
+class DrawingAnswer(LateModel):
     """What draws a workflow. With `session_id`: the version and the live state of that session."""
 
     model_config = _examples(

@@ -51,11 +51,12 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from modular_agent.engine.providers.errors import InvalidScript, ProviderErrorKind
 from modular_agent.engine.providers.port import FinishReason
 from modular_agent.errors import Fault
+from modular_agent.kit.late_model import LateModel
 
 __all__ = [
     "Failure",
@@ -118,7 +119,7 @@ Ordinal: TypeAlias = Annotated[int, Field(ge=1)]
 Price: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
+class _Strict(LateModel):
     """Unknown keys are errors, nothing is coerced, instances do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -177,7 +178,7 @@ class ScriptedCall(_Strict):
     """A tool call of an answer. `arguments` is any JSON object (its texts are templates), or text sent as it is."""
 
     name: Annotated[str, Field(min_length=1)]
-    arguments: dict[str, Any] | str = {}
+    arguments: dict[str, Any] | str = Field(default={})
     id: str | None = None
 
 
@@ -277,7 +278,7 @@ class RecordedUsage(ScriptUsage):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
-class RecordedAnswer(BaseModel):
+class RecordedAnswer(LateModel):
     """An answer of an earlier run: a message, or an `llm_response` record. Other keys are left unread."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)

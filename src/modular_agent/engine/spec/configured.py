@@ -7,7 +7,7 @@ from these models, as that of workflows is.
 import re
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from modular_agent.engine.spec.model import (
     Identifier,
@@ -17,6 +17,7 @@ from modular_agent.engine.spec.model import (
     SharedLimitsSpec,
     ToolSpec,
 )
+from modular_agent.kit.late_model import LateModel
 
 __all__ = [
     "AGENTS",
@@ -66,7 +67,7 @@ def agent_workflow_name(name: str) -> str:
     return f"agent-{name}"
 
 
-class _Strict(BaseModel):
+class _Strict(LateModel):
     """Unknown keys are errors; instances do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

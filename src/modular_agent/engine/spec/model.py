@@ -7,7 +7,9 @@ editor shows while a file is written.
 import re
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
+
+from modular_agent.kit.late_model import LateModel
 
 __all__ = [
     "AgentNode",
@@ -70,7 +72,7 @@ Reference: TypeAlias = Annotated[
 JsonObject: TypeAlias = dict[str, Any]  # any JSON: schemas, options and parameters are checked by who uses them
 
 
-class _Strict(BaseModel):
+class _Strict(LateModel):
     """Unknown keys are errors; instances do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

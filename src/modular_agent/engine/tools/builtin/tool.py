@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from modular_agent.engine.providers.port import ToolSchema
 from modular_agent.engine.tools.arguments import ArgumentSchema
 from modular_agent.engine.tools.outcomes import failed, within
 from modular_agent.engine.tools.port import Effect, ToolContext, ToolOutcome
 from modular_agent.kit.clock import Clock
+from modular_agent.kit.late_model import LateModel
 
 __all__ = ["BuiltinTool", "Options", "Refused", "Run", "Setup"]
 
@@ -22,7 +23,7 @@ class Refused(Exception):
     """A call that cannot be done as asked; the text is for the model."""
 
 
-class Options(BaseModel):
+class Options(LateModel):
     """The options of a built-in tool in a workflow file; unknown keys are faults."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
