@@ -8,7 +8,8 @@ import logging
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 import uvicorn
@@ -16,7 +17,6 @@ from fastapi import FastAPI
 
 from modular_agent.api.errors import install_errors
 from modular_agent.api.log_counts import LogCounts
-from modular_agent.api.metrics import Metrics
 from modular_agent.api.middleware.drain import Gate
 from modular_agent.api.middleware.rate_limit import Rates
 from modular_agent.api.middleware.request_metrics import RequestFigures
@@ -34,6 +34,9 @@ from modular_agent.realtime.connections import Connections
 from modular_agent.realtime.metrics import MetricsPublisher
 from modular_agent.runtime import Runtime, open_runtime
 from modular_agent.settings import Settings, check_bind, check_production, environment, load_settings
+
+if TYPE_CHECKING:
+    from modular_agent.api.metrics import Metrics
 
 __all__ = ["create_app", "serve", "stopping_of"]
 
@@ -105,9 +108,7 @@ class _Lifespan:
             await stack.enter_async_context(_metrics(runtime, connections))
             counts = LogCounts()
             stack.callback(runtime.database.log.listen(counts.tell))
-            app.state.metrics = Metrics(
-                runtime, requests=app.state.requests, counts=counts, connections=connections.__len__
-            )
+            app.state.metrics = cache(partial(_exposed, runtime, app.state.requests, counts, connections))
             stopping = app.state.stopping = Stopping(runtime, self._gate)
             stack.push_async_callback(stopping.wait)
             stack.enter_context(when_told_to_end(stopping.begin))
@@ -139,6 +140,12 @@ def _metrics(runtime: Runtime, connections: Connections) -> MetricsPublisher:
     )
     interval = runtime.settings.websocket.metrics_interval
     return MetricsPublisher(runtime.hub.live, figures, clock=runtime.clock, interval=interval)
+
+
+def _exposed(runtime: Runtime, requests: RequestFigures, counts: LogCounts, connections: Connections) -> "Metrics":
+    from modular_agent.api.metrics import Metrics  # and Prometheus's client
+
+    return Metrics(runtime, requests=requests, counts=counts, connections=connections.__len__)
 
 
 async def _take_up(runtime: Runtime) -> None:

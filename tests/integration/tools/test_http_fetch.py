@@ -8,7 +8,8 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from modular_agent.engine.tools.builtin.http_fetch import HttpFetchOptions, http_fetch
+from modular_agent.engine.tools.builtin.http_fetch import http_fetch
+from modular_agent.engine.tools.builtin.http_fetch_options import HttpFetchOptions
 from modular_agent.engine.tools.builtin.tool import Setup
 from modular_agent.engine.tools.port import ToolContext, ToolOutcome
 from modular_agent.kit.clock import SystemClock

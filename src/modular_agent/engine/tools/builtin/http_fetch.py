@@ -12,20 +12,20 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
-from pydantic import Field
 from yarl import URL
 
 from modular_agent.engine.tools.builtin.addresses import is_public, literal
+from modular_agent.engine.tools.builtin.http_fetch_options import HttpFetchOptions
 from modular_agent.engine.tools.builtin.page_text import page_text
-from modular_agent.engine.tools.builtin.tool import BuiltinTool, Options, Refused, Setup
+from modular_agent.engine.tools.builtin.tool import BuiltinTool, Refused, Setup
 from modular_agent.engine.tools.port import ToolContext
 
-__all__ = ["HttpFetchOptions", "http_fetch"]
+__all__ = ["http_fetch"]
 
 DESCRIPTION: Final = "Fetches a web page or an HTTP resource and returns its text. HTML is reduced to readable text."
 REDIRECTS: Final = 5
@@ -35,22 +35,6 @@ TEXTUAL: Final = re.compile(
     r"text/|application/(?:[\w.+-]*\+)?(?:json|xml)|application/(?:javascript|x-ndjson|yaml|x-yaml|toml|x-www-form-urlencoded)"
 )
 META_CHARSET: Final = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([\w-]{1,40})", re.IGNORECASE)
-
-
-class HttpFetchOptions(Options):
-    """`hosts` limits the tool to these names (`*.example.com` for what is below one); empty means any public one.
-
-    `private_hosts` are names or addresses that may be reached though their addresses are private; `allow_private`
-    lets every address be reached. `max_bytes` bounds what is read of a body, after decompression.
-    """
-
-    methods: list[Literal["GET", "HEAD"]] = Field(default=["GET", "HEAD"], min_length=1)
-    hosts: list[str] = Field(default=[])
-    allow_private: bool = False
-    private_hosts: list[str] = Field(default=[])
-    max_bytes: int = Field(default=1_048_576, ge=1_024, le=67_108_864)
-    timeout: float = Field(default=20.0, gt=0, le=300, strict=False)
-    user_agent: str = "modular-agent"
 
 
 def http_fetch(

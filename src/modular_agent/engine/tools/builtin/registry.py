@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from modular_agent.engine.tools.builtin.calculator import CalculatorOptions, calculator
 from modular_agent.engine.tools.builtin.current_time import CurrentTimeOptions, current_time
-from modular_agent.engine.tools.builtin.http_fetch import HttpFetchOptions, http_fetch
+from modular_agent.engine.tools.builtin.http_fetch_options import HttpFetchOptions
 from modular_agent.engine.tools.builtin.read_file import ReadFileOptions, read_file
 from modular_agent.engine.tools.builtin.search_files import SearchFilesOptions, search_files
 from modular_agent.engine.tools.builtin.tool import BuiltinTool, Options, Setup
@@ -29,11 +29,17 @@ class Builtin:
     make: Callable[[Any, Setup], BuiltinTool]
 
 
+def _http_fetch(options: HttpFetchOptions, setup: Setup) -> BuiltinTool:
+    from modular_agent.engine.tools.builtin.http_fetch import http_fetch  # and aiohttp
+
+    return http_fetch(options, setup)
+
+
 BUILTINS: Final[Mapping[str, Builtin]] = MappingProxyType(
     {
         "calculator": Builtin(CalculatorOptions, calculator),
         "current_time": Builtin(CurrentTimeOptions, current_time),
-        "http_fetch": Builtin(HttpFetchOptions, http_fetch),
+        "http_fetch": Builtin(HttpFetchOptions, _http_fetch),
         "read_file": Builtin(ReadFileOptions, read_file),
         "search_files": Builtin(SearchFilesOptions, search_files),
     }
