@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Table
 
 from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.models import llm_calls
+from modular_agent.storage.models.table import Table
 from modular_agent.storage.rollups import DAY, HOUR, HOURS_OF_DAY, Rollups, bucket
 from modular_agent.storage.sql import InsertTexts, column_list
 from modular_agent.storage.unit_of_work import Conflict

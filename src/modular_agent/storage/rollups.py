@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator
 from operator import add
 from typing import Any, Final
 
-from sqlalchemy import Table
-
 from modular_agent.storage.models import (
     SUMS,
     error_hour,
@@ -22,6 +20,7 @@ from modular_agent.storage.models import (
     usage_hour,
     usage_session,
 )
+from modular_agent.storage.models.table import Table
 
 __all__ = [
     "DAY",

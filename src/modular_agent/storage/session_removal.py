@@ -13,8 +13,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Table
-
 from modular_agent.events import SessionRef
 from modular_agent.kit.clock import Clock
 from modular_agent.storage.mirror import Mirror
@@ -28,6 +26,7 @@ from modular_agent.storage.models import (
     records,
     runs,
 )
+from modular_agent.storage.models.table import Table
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, release_key
 from modular_agent.storage.repositories.sessions import SessionRepository, mark_deleted
 from modular_agent.storage.rollup_changes import count_session, forget_facts, forget_runs

@@ -1,13 +1,10 @@
-"""SQL text made once from the Core tables; what runs is this text on a raw connection."""
+"""SQL text made once from the tables; what runs is this text on a raw connection."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Table, func
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.sqlite import Insert, insert
-
 from modular_agent.storage.models.metadata import GREATEST, KEPT, LEAST
+from modular_agent.storage.models.table import Column, Table, quoted
 from modular_agent.storage.unit_of_work import Conflict
 
 __all__ = ["InsertTexts", "column_list", "marks"]
@@ -20,8 +17,7 @@ MAX_PARAMETERS: Final = 30_000  # SQLite takes 32,766
 def column_list(table: Table, *, alias: str = "") -> str:
     """The table's columns for a SELECT, in their order."""
     prefix = f"{alias}." if alias else ""
-    quote = sqlite.dialect().identifier_preparer.quote
-    return ", ".join(prefix + quote(column.name) for column in table.columns)
+    return ", ".join(prefix + quoted(column.name) for column in table.columns)
 
 
 def marks(count: int) -> str:
@@ -68,32 +64,31 @@ class InsertTexts:
     def _part(self, table: Table, conflict: Conflict, numbered: bool) -> tuple[str, str, str]:
         key = (table, conflict, numbered)
         if key not in self._parts:
-            columns = [column.name for column in table.columns][1 if numbered else 0 :]
-            statement = insert(table)
-            keys = [column.name for column in table.primary_key]
-            if conflict is Conflict.IGNORE:
-                statement = statement.on_conflict_do_nothing(index_elements=keys)
-            elif conflict is Conflict.REPLACE:  # INSERT OR REPLACE would delete the row, and what refers to it too
-                kept = {*keys, *(column.name for column in table.columns if KEPT in column.info)}
-                rest = {name: statement.excluded[name] for name in columns if name not in kept}
-                statement = statement.on_conflict_do_update(index_elements=keys, set_=rest)
-            elif conflict is Conflict.ADD:
-                statement = statement.on_conflict_do_update(
-                    index_elements=keys,
-                    set_={name: _sum(table.columns[name], statement) for name in columns if name not in keys},
-                )
-            text = str(statement.compile(dialect=sqlite.dialect(paramstyle="qmark"), column_keys=columns))
-            values = f"({marks(len(columns))})"
-            head, separator, tail = text.partition(values)
-            if not separator:
-                raise AssertionError(f"an INSERT without its values: {text}")
-            self._parts[key] = (head, values, tail)
+            names = [quoted(column.name) for column in table.columns][1 if numbered else 0 :]
+            head = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES "
+            self._parts[key] = (head, f"({marks(len(names))})", _on_conflict(table, conflict))
         return self._parts[key]
 
 
-def _sum(column: Column[Any], statement: Insert) -> ColumnElement[Any]:
+def _on_conflict(table: Table, conflict: Conflict) -> str:
+    """What happens to a row whose key is there: https://www.sqlite.org/lang_upsert.html."""
+    if conflict is Conflict.FAIL:
+        return ""
+    others = [column for column in table.columns if not column.primary_key]
+    match conflict:
+        case Conflict.IGNORE:
+            action = "DO NOTHING"
+        case Conflict.REPLACE:  # INSERT OR REPLACE would delete the row, and what refers to it too
+            given = (quoted(column.name) for column in others if KEPT not in column.info)
+            action = f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in given)}"
+        case Conflict.ADD:
+            action = f"DO UPDATE SET {', '.join(f'{quoted(column.name)} = {_sum(column)}' for column in others)}"
+    return f" ON CONFLICT ({', '.join(quoted(column.name) for column in table.primary_key)}) {action}"
+
+
+def _sum(column: Column) -> str:
     """What is in the row and what is to be inserted, taken together."""
-    given = statement.excluded[column.name]
+    name = quoted(column.name)
     if LEAST in column.info:
-        return func.min(column, given)
-    return func.max(column, given) if GREATEST in column.info else column + given
+        return f"min({name}, excluded.{name})"
+    return f"max({name}, excluded.{name})" if GREATEST in column.info else f"{name} + excluded.{name}"

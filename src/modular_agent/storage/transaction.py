@@ -15,7 +15,6 @@ from operator import add
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
-from sqlalchemy import Table
 
 from modular_agent.errors import AgentError
 from modular_agent.events import CommittedRecord, Record, SessionRef
@@ -30,6 +29,7 @@ from modular_agent.storage.errors import (
 )
 from modular_agent.storage.log_cursors import LogCursor, LogCursors, month_of
 from modular_agent.storage.models import log_files, metadata, records
+from modular_agent.storage.models.table import Table
 from modular_agent.storage.rollups import FACT_SESSION, FACT_TIMES, Rollups
 from modular_agent.storage.sql import InsertTexts, marks
 from modular_agent.storage.unit_of_work import UNNUMBERED, Committed, Conflict, Counters, UnitOfWork

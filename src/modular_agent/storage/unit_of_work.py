@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import Table
-
 from modular_agent.events import CommittedRecord, Record, SessionRef
 from modular_agent.storage.cache import Tag
+from modular_agent.storage.models.table import Table
 
 __all__ = ["UNNUMBERED", "Committed", "Conflict", "Counters", "Fence", "SessionRecord", "UnitOfWork", "in_order"]
 

@@ -1,16 +1,13 @@
 """The schema's versions: which one a database has, and how it gets to the newest.
 
-Alembic takes a noticeable part of a second to import, so the version is compared by raw SQL and Alembic is imported
-only when it differs. A database without any table is made from the models at once; a test proves that the result is
-the same, to the letter, as running every migration.
+Alembic and SQLAlchemy take a noticeable part of a second to import, so the version is compared by raw SQL, and they are
+imported only when it differs. A database without any table is made from the models at once; a test proves that the
+result is the same, to the letter, as running every migration.
 """
 
 import sqlite3
 from pathlib import Path
 from typing import Final, NamedTuple
-
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from modular_agent.storage.connections import open_reading
 from modular_agent.storage.errors import DatabaseForeign, DatabaseTooNew
@@ -91,12 +88,10 @@ def upgrade(connection: sqlite3.Connection, *, name: str = "") -> None:
 
 def create(connection: sqlite3.Connection) -> None:
     """Makes all tables of the newest schema in a database that has none, within the caller's transaction."""
-    dialect = sqlite.dialect()
     connection.execute(_VERSION_TABLE)
     for table in metadata.sorted_tables:
-        connection.execute(str(CreateTable(table).compile(dialect=dialect)).lstrip())
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            connection.execute(str(CreateIndex(index).compile(dialect=dialect)))
+        for statement in table.sql():
+            connection.execute(statement)
     connection.execute(SESSION_GRAMS)
     connection.execute("INSERT INTO alembic_version VALUES (?)", (HEAD,))
 

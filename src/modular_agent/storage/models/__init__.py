@@ -1,7 +1,7 @@
-"""The tables, one aggregate a module. Core tables are the one source of the schema and of the SQL.
+"""The tables, one aggregate a module. They are the one source of the schema and of the SQL.
 
-Columns are integers, text and bytes only, because compiled statements skip SQLAlchemy's type conversion. Times are
-microseconds since the epoch (UTC), money is nano-dollars, JSON is text (or bytes where only Python reads it).
+Columns are integers, text and bytes only: what the driver takes as it is. Times are microseconds since the epoch (UTC),
+money is nano-dollars, JSON is text (or bytes where only Python reads it).
 """
 
 from modular_agent.storage.models.api_keys import api_keys, key_charges

@@ -1,8 +1,7 @@
 """API keys, and which sessions and runs are charged to one."""
 
-from sqlalchemy import Column, ForeignKey, Integer, Table, Text
-
 from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.table import Column, ForeignKey, Integer, Table, Text
 
 __all__ = ["api_keys", "key_charges"]
 

@@ -1,8 +1,7 @@
 """Bookmarks: messages that people want to find again, with a note."""
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text
-
 from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.table import Column, ForeignKey, Index, Integer, Table, Text
 
 __all__ = ["bookmarks"]
 

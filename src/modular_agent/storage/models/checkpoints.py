@@ -1,8 +1,7 @@
 """Checkpoints, what finished tasks wrote after them, and the items of append-only channels."""
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
-
 from modular_agent.storage.models.metadata import KEPT, metadata
+from modular_agent.storage.models.table import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
 
 __all__ = ["checkpoint_writes", "checkpoints", "log_items"]
 

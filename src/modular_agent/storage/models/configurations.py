@@ -1,8 +1,7 @@
 """Configuration that was stored through the API."""
 
-from sqlalchemy import Column, Integer, Table, Text
-
 from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.table import Column, Integer, Table, Text
 
 __all__ = ["configurations"]
 

@@ -1,8 +1,7 @@
 """The effect ledger: a tool call's intent, and its result once there is one."""
 
-from sqlalchemy import Column, ForeignKey, Integer, Table, Text
-
 from modular_agent.storage.models.metadata import KEPT, metadata
+from modular_agent.storage.models.table import Column, ForeignKey, Integer, Table, Text
 
 __all__ = ["effects"]
 

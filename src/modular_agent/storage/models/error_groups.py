@@ -1,8 +1,7 @@
 """What was decided about errors of one cause, and the traces of errors outside of sessions."""
 
-from sqlalchemy import Column, ForeignKey, Integer, Table, Text
-
 from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.table import Column, ForeignKey, Integer, Table, Text
 
 __all__ = ["error_groups", "error_traces"]
 

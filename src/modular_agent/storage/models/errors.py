@@ -1,8 +1,7 @@
 """Errors that happened, as a list to work through."""
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text
-
 from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.table import Column, ForeignKey, Index, Integer, Table, Text
 
 __all__ = ["errors"]
 

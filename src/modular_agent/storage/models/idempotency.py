@@ -1,8 +1,7 @@
 """Requests that carried an `Idempotency-Key`, with what they were answered."""
 
-from sqlalchemy import Column, Index, Integer, Table, Text
-
 from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.table import Column, Index, Integer, Table, Text
 
 __all__ = ["idempotency_keys"]
 

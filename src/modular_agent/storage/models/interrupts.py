@@ -1,8 +1,7 @@
 """Questions to people, with the form of their answers."""
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text, text
-
 from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.table import Column, ForeignKey, Index, Integer, Table, Text, text
 
 __all__ = ["interrupts"]
 

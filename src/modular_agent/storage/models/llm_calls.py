@@ -1,8 +1,7 @@
 """Model calls as numbers: what statistics are made of."""
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text
-
 from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.table import Column, ForeignKey, Index, Integer, Table, Text
 
 __all__ = ["llm_calls"]
 

@@ -1,8 +1,8 @@
-"""The one `MetaData` of all tables, with names for every constraint so that migrations can refer to them."""
+"""The one list of all tables, and what a column may say of itself."""
 
 from typing import Final
 
-from sqlalchemy import MetaData
+from modular_agent.storage.models.table import MetaData
 
 __all__ = ["GREATEST", "KEPT", "LEAST", "metadata"]
 
@@ -10,11 +10,4 @@ KEPT: Final = "kept"  # in a column's `info`: replacing a row leaves the column 
 LEAST: Final = "least"  # adding to a row keeps the lesser of both values
 GREATEST: Final = "greatest"
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-    }
-)
+metadata = MetaData()

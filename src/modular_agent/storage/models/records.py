@@ -1,8 +1,7 @@
 """The log: records with their line and their place in the files that mirror them."""
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
-
 from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.table import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
 
 __all__ = ["MESSAGE_TYPE_SQL", "log_files", "mirror", "records"]
 

@@ -1,8 +1,7 @@
 """Runs, and what waits to be put into them."""
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text, text
-
 from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.table import Column, ForeignKey, Index, Integer, Table, Text, text
 
 __all__ = ["ACTIVE_STATUSES_SQL", "run_inbox", "runs"]
 

@@ -1,8 +1,7 @@
 """Sessions: one row each, with the totals that lists sort by."""
 
-from sqlalchemy import Column, Index, Integer, Table, Text, text
-
 from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.table import Column, Index, Integer, Table, Text, text
 
 __all__ = ["sessions"]
 

@@ -1,8 +1,7 @@
 """What was used in all, of what budgets count: by run no table is needed, its model calls are the sum."""
 
-from sqlalchemy import Column, Integer, Table, Text
-
 from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.table import Column, Integer, Table, Text
 
 __all__ = ["spending"]
 

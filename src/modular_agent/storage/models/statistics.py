@@ -6,9 +6,8 @@
 
 from typing import Final
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text
-
 from modular_agent.storage.models.metadata import GREATEST, KEPT, LEAST, metadata
+from modular_agent.storage.models.table import Column, ForeignKey, Index, Integer, Table, Text
 
 __all__ = [
     "SUMS",
@@ -39,7 +38,7 @@ SUMS: Final = (
 )
 
 
-def _sums() -> list[Column[int]]:
+def _sums() -> list[Column]:
     return [Column(name, Integer, nullable=False) for name in SUMS]
 
 

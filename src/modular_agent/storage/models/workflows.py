@@ -1,8 +1,7 @@
 """Workflows by name, and every distinct content they ever had."""
 
-from sqlalchemy import Column, ForeignKey, Integer, Table, Text
-
 from modular_agent.storage.models.metadata import metadata
+from modular_agent.storage.models.table import Column, ForeignKey, Integer, Table, Text
 
 __all__ = ["workflow_versions", "workflows"]
 
