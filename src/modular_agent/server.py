@@ -38,7 +38,7 @@ from modular_agent.settings import Settings, check_bind, check_production, envir
 if TYPE_CHECKING:
     from modular_agent.api.metrics import Metrics
 
-__all__ = ["create_app", "serve", "stopping_of"]
+__all__ = ["create_app", "serve"]
 
 STARTUP_FAILED: Final = 3  # the exit code of uvicorn
 _log = structlog.get_logger(__name__)
@@ -114,11 +114,15 @@ class _Lifespan:
             stack.enter_context(when_told_to_end(stopping.begin))
             # Before the first request, so that it finds what the files say.
             await stack.enter_async_context(runtime.workflows)
-            background = asyncio.create_task(_take_up(runtime), name="take up")
+            serving = app.state.serving = asyncio.Event()  # set by the web server
+            background = (
+                asyncio.create_task(_take_up(runtime), name="take up"),
+                asyncio.create_task(_prepare(runtime, serving), name="prepare"),
+            )
             try:
                 yield
             finally:
-                await _ended(background)
+                await _ended(*background)
 
     def _take(self, values: LiveValues) -> None:
         """Has rates and log level that change while the server runs count at once."""
@@ -156,9 +160,16 @@ async def _take_up(runtime: Runtime) -> None:
         _log.info("recovered", runs=resumed, deletions=deleted)
 
 
-async def _ended(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _prepare(runtime: Runtime, serving: asyncio.Event) -> None:
+    """Makes ready what the first runs will need, once requests are answered."""
+    await serving.wait()
+    await runtime.catalog.prepare()
+
+
+async def _ended(*tasks: "asyncio.Task[None]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _logs(settings: Settings, environ: dict[str, str]) -> Logs:
@@ -186,15 +197,10 @@ def serve(settings: Settings, *, insecure: bool = False) -> None:
         ws_max_size=settings.websocket.max_message_bytes + 1024,
         timeout_graceful_shutdown=int(settings.http.shutdown_grace) + 5,
     )
-    server = Server(config, lambda: stopping_of(app))
+    server = Server(config, app)
     server.run()
     if not server.started:
         sys.exit(STARTUP_FAILED)
-
-
-def stopping_of(app: FastAPI) -> Stopping | None:
-    """The end of the application's process; None before it has started."""
-    return getattr(app.state, "stopping", None)
 
 
 def __getattr__(name: str) -> Any:

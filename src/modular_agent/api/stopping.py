@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Final
 
 import uvicorn
+from fastapi import FastAPI
 
 from modular_agent.api.middleware.drain import Gate
 from modular_agent.kit.memory import has_started
@@ -81,13 +82,19 @@ def when_told_to_end(call: Callable[[], None]) -> Generator[None]:
 class Server(uvicorn.Server):
     """A web server that does not wait for clients who have stopped reading: once all is said they are cut off."""
 
-    def __init__(self, config: uvicorn.Config, stopping: Callable[[], Stopping | None]) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, *, on_ready: Callable[[], None] | None = None) -> None:
         super().__init__(config)
-        self._stopping = stopping
+        self._app = app
+        self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if not self.started:
+            return
         has_started()
+        if self._on_ready is not None:
+            self._on_ready()
+        self._app.state.serving.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         cutting = asyncio.create_task(self._cut_off(), name="cut off")
@@ -98,7 +105,7 @@ class Server(uvicorn.Server):
             await asyncio.gather(cutting, return_exceptions=True)
 
     async def _cut_off(self) -> None:
-        stopping = self._stopping()
+        stopping: Stopping | None = getattr(self._app.state, "stopping", None)
         if stopping is None:  # it never started
             return
         await stopping.done.wait()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
-from modular_agent.api.stopping import Server, Stopping
+from modular_agent.api.stopping import Server
 from modular_agent.cli.errors import AddressUnavailable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def serve(settings: "Settings", listening: socket.socket, *, insecure: bool, on_
 
     Raises what keeps the application from starting, such as `DataPathInUse`.
     """
-    from modular_agent.server import create_app, stopping_of
+    from modular_agent.server import create_app
 
     app = create_app(settings, insecure=insecure)
     startup = _Startup(app)
@@ -59,27 +59,12 @@ def serve(settings: "Settings", listening: socket.socket, *, insecure: bool, on_
         timeout_graceful_shutdown=int(settings.http.shutdown_grace) + 5,
     )
     try:
-        _Server(config, lambda: stopping_of(app), on_ready).run(sockets=[listening])
+        Server(config, app, on_ready=on_ready).run(sockets=[listening])
     except SystemExit:  # uvicorn's answer to an application that does not start
         if startup.error is None:
             raise
     if startup.error is not None:
         raise startup.error
-
-
-class _Server(Server):
-    """Says when it has started."""
-
-    def __init__(
-        self, config: uvicorn.Config, stopping: Callable[[], Stopping | None], on_ready: Callable[[], None]
-    ) -> None:
-        super().__init__(config, stopping)
-        self._on_ready = on_ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._on_ready()
 
 
 class _Startup:

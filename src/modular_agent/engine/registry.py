@@ -52,6 +52,11 @@ class WorkflowRegistry:
         self._ready.move_to_end(loaded.content_hash)
         return await asyncio.shield(task)
 
+    async def prepare(self) -> None:
+        """Makes ready what the first runs will need, and what a server that only starts need not wait for."""
+        self._toolbox.prepare()
+        await asyncio.to_thread(self._factory.prepare)
+
     def ready(self, content_hash: str) -> Workflow | None:
         """The compiled workflow of a version that was used before, without waiting."""
         task = self._ready.get(content_hash)

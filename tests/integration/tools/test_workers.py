@@ -498,6 +498,8 @@ async def test_closing_ends_busy_and_idle_workers(root: Path, tmp_path: Path) ->
 
 async def test_warm_workers_are_ready_and_others_are_let_go(root: Path) -> None:
     async with WorkerPool(root, maximum=3, warm=1, idle_seconds=0.1) as pool:
+        assert not pool.pids
+        pool.prepare()
         async with asyncio.timeout(5):
             while not pool.pids:
                 await asyncio.sleep(0.01)

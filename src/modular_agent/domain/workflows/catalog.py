@@ -87,6 +87,10 @@ class WorkflowCatalog:
     def authoring(self) -> Authoring:
         return self._authoring
 
+    async def prepare(self) -> None:
+        """Makes ready what the first runs will need: worker processes, clients of models."""
+        await self._registry.prepare()
+
     async def read(self, path: str) -> LoadedWorkflow:
         """The workflow in a file below the configs root, checked; nothing is stored. Raises as `load`."""
         return (await self._newest(path)).loaded

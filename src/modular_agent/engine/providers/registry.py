@@ -89,6 +89,11 @@ class ModelFactory:
     ) -> None:
         await self.close()
 
+    def prepare(self) -> None:
+        """Imports what calls over the network take, if there is a key for any: slow, so for a thread."""
+        if any(value and name.endswith("_API_KEY") for name, value in self._environment.items()):
+            import modular_agent.engine.providers.openai  # noqa: F401 - and aiohttp, which is most of it for all
+
     async def close(self) -> None:
         """Closes the session and every connection; models made so far are dead, the factory can make new ones."""
         session, self._session = self._session, None

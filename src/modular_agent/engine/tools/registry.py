@@ -73,6 +73,10 @@ class ToolBox:
     ) -> None:
         await self._stack.aclose()
 
+    def prepare(self) -> None:
+        """Starts the workers that are kept for Python tools."""
+        self._pool.prepare()
+
     @property
     def references(self) -> References:
         """For `type: graph` nodes: `load` gives the object itself."""

@@ -61,7 +61,8 @@ class WorkerCall:
 
 
 class WorkerPool:
-    """At most `maximum` worker processes, `warm` of them started ahead and kept; the others end after `idle_seconds`.
+    """At most `maximum` worker processes, `warm` of them kept (and started ahead, by `prepare`); the others end after
+    `idle_seconds`.
 
     Who finds all of them busy waits, first come first served. Everything ends with the context, also with the
     process by whatever signal. Workers have the server's environment, folder and `sys.path`. Modules' globals live per
@@ -92,7 +93,6 @@ class WorkerPool:
         self._keeping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "WorkerPool":
-        self._keeping = asyncio.create_task(self._keep(), name="worker-pool")
         return self
 
     async def __aexit__(
@@ -107,6 +107,11 @@ class WorkerPool:
             await asyncio.wait(ends, timeout=CLOSING)
         self._workers.clear()
         self._idle.clear()
+
+    def prepare(self) -> None:
+        """Starts the warm workers, so that no call has to wait for one."""
+        if self._keeping is None and not self._closed:
+            self._keeping = asyncio.create_task(self._keep(), name="worker-pool")
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -171,6 +176,7 @@ class WorkerPool:
         finally:
             self._starting -= 1
         self._workers.add(worker)
+        self.prepare()  # from now on there is something to keep
         if self._closed:
             await self._discard(worker)
             raise WorkerUnavailable(reason="the pool is closed")
