@@ -382,7 +382,8 @@ async def _catalog(
     saver: "Saver",
     folder: "ConfiguredFolder",
 ) -> "WorkflowCatalog":
-    from modular_agent.domain.workflows.catalog import Authoring, WorkflowCatalog
+    from modular_agent.domain.workflows.catalog import WorkflowCatalog
+    from modular_agent.engine.authoring import Authoring
     from modular_agent.engine.providers.registry import ModelFactory
     from modular_agent.engine.registry import WorkflowRegistry
     from modular_agent.engine.tools.builtin.registry import BUILTINS

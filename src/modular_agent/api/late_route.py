@@ -7,7 +7,8 @@ For all routes of the API this took a tenth of a start, though a process answers
 from collections.abc import Callable
 from typing import Any
 
-from fastapi.routing import APIRoute, compile_path
+from fastapi.routing import APIRoute
+from starlette.routing import compile_path
 
 from modular_agent.api.openapi import operation_id
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from modular_agent.domain.workflows.catalog import Authoring
+    from modular_agent.engine.authoring import Authoring
     from modular_agent.engine.spec.loader import LoadedWorkflow
     from modular_agent.settings import Settings
 
@@ -29,7 +29,7 @@ class Desk:
         return self._of(root).read(DirectorySource(root), path)
 
     def _of(self, root: Path) -> "Authoring":
-        from modular_agent.domain.workflows.catalog import Authoring
+        from modular_agent.engine.authoring import Authoring
         from modular_agent.engine.tools.builtin.registry import BUILTINS
         from modular_agent.engine.tools.references import References
 

@@ -9,17 +9,19 @@ what `importlib.util.LazyLoader` does, which does not let a package's modules be
 import sys
 import threading
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 __all__ = ["LatePackages"]
 
 _LATE: Final = "__modular_agent_late__"
 
 
-class LatePackages(MetaPathFinder):
+class LatePackages:
     """Finds the packages that are named `names`; those that are already imported stay as they are."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -37,17 +39,20 @@ class LatePackages(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None and spec.submodule_search_locations is not None:
-            spec.loader = _Late(spec.loader)
+            spec.loader = cast("Loader", _Late(spec.loader))  # duck-typed: `importlib.abc` imports much
         return spec
 
 
-class _Late(Loader):
+class _Late:
     """Leaves a package's code to be run by `loader`."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: "Loader") -> None:
         self.loader = loader
         self._lock = threading.RLock()
         self._runs = False
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leaves it to Python."""
 
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None

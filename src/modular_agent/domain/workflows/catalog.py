@@ -3,49 +3,29 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 from modular_agent.domain.workflows.errors import WorkflowUnknown, WorkflowVersionUnknown
+from modular_agent.engine.authoring import Authoring
 from modular_agent.engine.registry import WorkflowRegistry
-from modular_agent.engine.spec.known import References
-from modular_agent.engine.spec.loader import LoadedWorkflow, hash_with_agent, load_workflow, with_session_agent
-from modular_agent.engine.spec.source import BundleSource, DirectorySource, Source
+from modular_agent.engine.spec.loader import LoadedWorkflow, hash_with_agent, with_session_agent
+from modular_agent.engine.spec.source import BundleSource, DirectorySource
 from modular_agent.engine.workflow import Workflow
 from modular_agent.kit.clock import Clock
 from modular_agent.storage.database import Database
 from modular_agent.storage.repositories.workflows import NewVersion, WorkflowRepository, WorkflowRow, put_version
 from modular_agent.storage.unit_of_work import UnitOfWork
 
-__all__ = ["Authoring", "WorkflowCatalog"]
+__all__ = ["WorkflowCatalog"]
 
 KEPT_VERSIONS: Final = 256
 NO_CONFIG: Final[Mapping[str, Any]] = MappingProxyType({})
 SETTLED_NS: Final = 50_000_000  # file systems count time in steps of some milliseconds
 Signature = tuple[tuple[str, int, int, int], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Authoring:
-    """What workflow files are checked against: the configs root, variables, code and built-in tools they may use."""
-
-    root: Path
-    environment: Mapping[str, str]
-    references: References
-    builtin_tools: Collection[str]
-
-    def read(self, source: Source, path: str) -> LoadedWorkflow:
-        """Loads and checks a workflow. Blocks. Raises `SourceError` or `WorkflowInvalid`."""
-        return load_workflow(
-            source,
-            path,
-            environment=self.environment,
-            references=self.references,
-            builtin_tools=self.builtin_tools,
-        )
 
 
 @dataclass(slots=True, eq=False)

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
@@ -92,7 +93,7 @@ class ModelFactory:
     def prepare(self) -> None:
         """Imports what calls over the network take, if there is a key for any: slow, so for a thread."""
         if any(value and name.endswith("_API_KEY") for name, value in self._environment.items()):
-            import modular_agent.engine.providers.openai  # noqa: F401 - and aiohttp, which is most of it for all
+            import_module("modular_agent.engine.providers.openai")  # with aiohttp, most of what any provider takes
 
     async def close(self) -> None:
         """Closes the session and every connection; models made so far are dead, the factory can make new ones."""
