@@ -6,6 +6,7 @@
 import asyncio
 import logging
 import sys
+import warnings
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 from modular_agent.api.errors import install_errors
 from modular_agent.api.log_counts import LogCounts
@@ -49,6 +51,8 @@ def create_app(settings: Settings | None = None, *, insecure: bool = False) -> F
     settings = settings or load_settings()
     check_production(settings)
     check_bind(settings.http.host, insecure=insecure)
+    # FastAPI ignores it where it makes a validator; those of models that are built late are made when they are used.
+    warnings.simplefilter("ignore", UnsupportedFieldAttributeWarning)
     gate = Gate()
     rates = Rates(settings.http.rate_limit_per_minute, settings.http.rate_limit_burst)
     app = FastAPI(
