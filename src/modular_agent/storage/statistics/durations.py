@@ -1,14 +1,13 @@
 """Histograms of durations over a scope."""
 
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 import orjson
 
 from modular_agent.storage.rollups import DAY, OF_WEEK, WEEK, buckets
-from modular_agent.storage.statistics.histograms import histogram_of
+from modular_agent.storage.statistics.histograms import histogram_of, histograms_of
 from modular_agent.storage.statistics.scope import FOREVER, Scope
 
 __all__ = ["Dimension", "Histograms", "Measure", "read_durations"]
@@ -152,13 +151,13 @@ def _add_rows(
     columns = {name: orjson.loads(value) for name, value in zip(names, row, strict=True)}
     numbers = {measure: _numbers(columns[_DURATIONS[measure]]) for measure, _ in wanted}
     for measure, dimension in wanted:
-        pairs = Counter(zip(columns[_KEYS[dimension]], numbers[measure], strict=True))
-        of_key: dict[str, dict[int, int]] = {}
-        for (key, number), count in pairs.items():
-            if number is not None:
-                of_key.setdefault(key, {})[number] = count
-        for key, counts in of_key.items():
-            _add(found, (measure, dimension, key), sign * histogram_of([*counts], counts.values()))
+        keys = cast("list[str]", columns[_KEYS[dimension]])
+        counted = numbers[measure]
+        if None in counted:
+            keys = [key for key, number in zip(keys, counted, strict=True) if number is not None]
+            counted = [number for number in counted if number is not None]
+        for key, histogram in histograms_of(keys, cast("list[int]", counted)).items():
+            _add(found, (measure, dimension, key), sign * histogram)
 
 
 def _numbers(durations: list[int | None]) -> list[int | None]:

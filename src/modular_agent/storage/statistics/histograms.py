@@ -8,11 +8,12 @@ import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from operator import add
 from typing import Final
 
 from modular_agent.storage.rollups import bucket_value
 
-__all__ = ["counts_of", "histogram_of", "percentiles"]
+__all__ = ["counts_of", "histogram_of", "histograms_of", "percentiles"]
 
 BITS: Final = 32
 BYTES: Final = BITS // 8
@@ -26,7 +27,20 @@ def histogram_of(numbers: Sequence[int], counts: Iterable[int]) -> int:
     row = [0] * (max(numbers) - first + 1)
     for number, count in zip(numbers, counts, strict=True):
         row[number - first] += count
-    return int.from_bytes(struct.pack(f"<{len(row)}I", *row), "little") << (BITS * first)
+    return _number(first, row)
+
+
+def histograms_of(keys: Sequence[str], numbers: Sequence[int]) -> Mapping[str, int]:
+    """The histogram of each key, of values with these keys and in these buckets."""
+    if not numbers:
+        return {}
+    first = min(numbers)
+    width = max(numbers) - first + 1
+    starts = {key: place * width for place, key in enumerate(dict.fromkeys(keys))}
+    row = [0] * (width * len(starts))
+    for place in map(add, map(starts.__getitem__, keys), numbers):
+        row[place - first] += 1
+    return {key: _number(first, row[start : start + width]) for key, start in starts.items()}
 
 
 def counts_of(histogram: int) -> Mapping[int, int]:
@@ -43,6 +57,11 @@ def percentiles(histogram: int, shares: Sequence[float]) -> list[float] | None:
     seen = list(accumulate(row))
     ranks = (max(1, math.ceil(share * seen[-1])) for share in shares)
     return [bucket_value(first + bisect_left(seen, rank)) for rank in ranks]
+
+
+def _number(first: int, row: Sequence[int]) -> int:
+    """The histogram with the counts of the row, which begins with the bucket `first`."""
+    return int.from_bytes(struct.pack(f"<{len(row)}I", *row), "little") << (BITS * first)
 
 
 def _row(histogram: int) -> tuple[int, Sequence[int]]:
