@@ -6,7 +6,8 @@ Bucket `b` (`rollups.bucket`) is counted in 32 bits of the number, from bit `32 
 import math
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from operator import add
 from typing import Final
@@ -19,15 +20,14 @@ BITS: Final = 32
 BYTES: Final = BITS // 8
 
 
-def histogram_of(numbers: Sequence[int], counts: Iterable[int]) -> int:
-    """The histogram with these counts of the buckets with these numbers."""
+def histogram_of(numbers: Sequence[int], counts: Sequence[int]) -> int:
+    """The histogram with these counts of the buckets with these numbers, each of which occurs once."""
     if not numbers:
         return 0
     first = min(numbers)
-    row = [0] * (max(numbers) - first + 1)
-    for number, count in zip(numbers, counts, strict=True):
-        row[number - first] += count
-    return _number(first, row)
+    row = [0] * (max(numbers) + 1)
+    deque(map(row.__setitem__, numbers, counts), maxlen=0)
+    return _number(first, row[first:])
 
 
 def histograms_of(keys: Sequence[str], numbers: Sequence[int]) -> Mapping[str, int]:

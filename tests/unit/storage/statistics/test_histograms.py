@@ -12,7 +12,7 @@ BUCKETS = st.lists(st.integers(0, 2_300), max_size=60)
 
 def packed(numbers: list[int]) -> int:
     counts = Counter(numbers)
-    return histogram_of([*counts], counts.values())
+    return histogram_of([*counts], [*counts.values()])
 
 
 @given(BUCKETS, BUCKETS)
