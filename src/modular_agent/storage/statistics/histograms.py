@@ -36,11 +36,11 @@ def histograms_of(keys: Sequence[str], numbers: Sequence[int]) -> Mapping[str, i
         return {}
     first = min(numbers)
     width = max(numbers) - first + 1
-    starts = {key: place * width for place, key in enumerate(dict.fromkeys(keys))}
+    starts = {key: place * width - first for place, key in enumerate(dict.fromkeys(keys))}
     row = [0] * (width * len(starts))
     for place in map(add, map(starts.__getitem__, keys), numbers):
-        row[place - first] += 1
-    return {key: _number(first, row[start : start + width]) for key, start in starts.items()}
+        row[place] += 1
+    return {key: _number(first, row[start + first : start + first + width]) for key, start in starts.items()}
 
 
 def counts_of(histogram: int) -> Mapping[int, int]:
