@@ -33,6 +33,7 @@ from modular_agent.storage.statistics.scope import Scope
 __all__ = ["AnalyticsService"]
 
 TOP: Final = 20  # sessions
+ROOM: Final = 100  # answers: in a smaller cache the parts of one range would drive out all others
 MOMENT: Final = 1.0  # seconds: how old the last point of a trend may be while nothing is written
 
 
@@ -151,7 +152,8 @@ class AnalyticsService:
         """
 
         async def load() -> bytes:
-            kept, rest = split(scope, now_us=self._clock.now_us())
+            has_room = self._cache.figures().max_size >= ROOM
+            kept, rest = split(scope, now_us=self._clock.now_us()) if has_room else ([], [scope])
             parts = await self._parts(kept, wanted)
 
             def together(connection: sqlite3.Connection) -> dict[str, Any]:
