@@ -38,8 +38,6 @@ def _inside(value: object) -> Iterable[tuple[str, object]]:
     if isinstance(value, dict):
         members = cast("dict[str, object]", value)
         return ((key.replace("~", "~0").replace("/", "~1"), inner) for key, inner in members.items())
-    return (
-        ((str(place), inner) for place, inner in enumerate(cast("list[object]", value)))
-        if isinstance(value, list)
-        else ()
-    )
+    if isinstance(value, list):
+        return ((str(place), inner) for place, inner in enumerate(cast("list[object]", value)))
+    return ()

@@ -7,14 +7,14 @@ order of the index. Where a filter lets few of many through, and for totals, all
 """
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import orjson
 
 from modular_agent.kit.pagination import CursorValue, decode_cursor, encode_cursor
-from modular_agent.storage.cache import Cache
+from modular_agent.storage.cache import Cache, Frozen, Key, Tag
 from modular_agent.storage.models import sessions
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.repositories.session_matches import (
@@ -30,6 +30,8 @@ from modular_agent.storage.session_sets import members, set_of
 from modular_agent.storage.sql import column_list, marks
 
 __all__ = ["SessionFilter", "SessionLists", "SessionPage", "SortKey"]
+
+V = TypeVar("V", bound=Frozen)
 
 SortKey: TypeAlias = Literal["created_at", "updated_at", "status", "session_id", "cost", "tokens"]
 
@@ -170,7 +172,7 @@ class SessionLists:
         async def load() -> int:
             return await self._readers.run(lambda connection: _count(connection, chosen))
 
-        return await load() if self._cache is None else await self._cache.read(("sessions", chosen), load, tags=_ROWS)
+        return await self._through_cache(("sessions", chosen), load, tags=_ROWS)
 
     async def _kept(self, chosen: SessionFilter) -> int:
         """The set of the sessions that a filter with a search lets through."""
@@ -180,17 +182,16 @@ class SessionLists:
             matches = await self._matches(chosen.search)
             return await self._readers.run(lambda connection: _let_through(connection, chosen, matches, few=self._few))
 
-        return await load() if self._cache is None else await self._cache.read(("kept", chosen), load, tags=_ROWS)
+        return await self._through_cache(("kept", chosen), load, tags=_ROWS)
 
     async def _matches(self, search: str) -> Matches:
         async def load() -> Matches:
             return await self._readers.run(lambda connection: read_matches(connection, search))
 
-        return (
-            await load()
-            if self._cache is None
-            else await self._cache.read(("matches", search), load, tags=(SESSION_TEXTS,))
-        )
+        return await self._through_cache(("matches", search), load, tags=(SESSION_TEXTS,))
+
+    async def _through_cache(self, key: Key, load: Callable[[], Awaitable[V]], *, tags: Sequence[Tag]) -> V:
+        return await load() if self._cache is None else await self._cache.read(key, load, tags=tags)
 
     async def count_by_status(self, *, tenant: str | None = None) -> dict[str, int]:
         """How many sessions there are in each status."""
