@@ -29,6 +29,7 @@ __all__ = [
     "ForeignOrigin",
     "InvalidJson",
     "InvalidRequest",
+    "JsonNumberTooLarge",
     "JsonTooDeep",
     "MethodNotAllowed",
     "NotReady",
@@ -138,6 +139,19 @@ class JsonTooDeep(AgentError):
     kind = Kind.MALFORMED
     english = "The body nests deeper than {limit} levels."
     chinese = "请求体的嵌套超过 {limit} 层。"
+
+
+class JsonNumberTooLarge(AgentError):
+    """A JSON body with an integer beyond 64 bits, which could not be kept as it is. `path` is where."""
+
+    code = "json_number_too_large"
+    kind = Kind.MALFORMED
+    english = "The integer at {path} does not fit into 64 bits; send it as a string."
+    chinese = "{path} 处的整数超出 64 位；请以字符串形式发送。"
+
+    def __init__(self, *, path: str) -> None:
+        super().__init__(path=path)
+        self.faults = (Fault(code=self.code, message=self.message(), path=path),)
 
 
 class BodyTooLarge(AgentError):

@@ -1,4 +1,4 @@
-"""JSON bodies read strictly: orjson, no NaN, no half characters, no bottomless nesting."""
+"""JSON bodies read strictly: orjson, no NaN, no half characters, no bottomless nesting, no integers made floats."""
 
 import re
 from collections.abc import Callable, Coroutine
@@ -7,8 +7,9 @@ from typing import Any, Final
 import orjson
 from fastapi import Request, Response
 
-from modular_agent.api.errors import JsonTooDeep
+from modular_agent.api.errors import JsonNumberTooLarge, JsonTooDeep
 from modular_agent.api.late_route import LateRoute
+from modular_agent.kit.json_integers import first_too_large
 
 __all__ = ["DEPTH_KEY", "JsonRequest", "JsonRoute", "ShortRoute", "nests_deeper"]
 
@@ -37,7 +38,7 @@ def nests_deeper(body: bytes, limit: int) -> bool:
 
 
 class JsonRequest(Request):
-    """A request whose `json()` raises `json.JSONDecodeError` or `JsonTooDeep`."""
+    """A request whose `json()` raises `json.JSONDecodeError`, `JsonTooDeep` or `JsonNumberTooLarge`."""
 
     async def json(self) -> Any:  # any JSON value
         if not hasattr(self, "_json"):
@@ -45,7 +46,11 @@ class JsonRequest(Request):
             limit: int = self.scope.get(DEPTH_KEY, DEFAULT_DEPTH)
             if nests_deeper(body, limit):
                 raise JsonTooDeep(limit=limit)
-            self._json = orjson.loads(body)
+            document = orjson.loads(body)
+            place = first_too_large(body)
+            if place is not None:
+                raise JsonNumberTooLarge(path=f"/body{place}")
+            self._json = document
         return self._json
 
 

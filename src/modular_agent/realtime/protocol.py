@@ -14,6 +14,7 @@ import orjson
 
 from modular_agent.errors import AgentError, Fault, InvalidInput, Language
 from modular_agent.kit.clock import rfc3339
+from modular_agent.kit.json_integers import first_too_large
 from modular_agent.realtime.errors import InvalidMessage, UnknownMessageType
 from modular_agent.realtime.event import DELTA, METRICS, RECORD_EVENTS
 from modular_agent.realtime.ports import Control, Query
@@ -237,6 +238,7 @@ def parse(payload: str | bytes) -> ClientMessage:
         raise InvalidMessage([Fault(code="invalid_message", message="must be a JSON object")])
     fields = cast("JsonObject", message)
     _check_depth(payload, fields)
+    _check_integers(payload)
     reader = _Reader(fields)
     kind = reader.message.get("type")
     parser = _PARSERS.get(kind) if isinstance(kind, str) else None
@@ -260,6 +262,17 @@ def _check_depth(payload: str | bytes, message: object) -> None:
         if not level:
             return
     raise InvalidMessage([Fault(code="too_deep", message=f"is nested more than {MAX_DEPTH} deep")])
+
+
+def _check_integers(payload: str | bytes) -> None:
+    place = first_too_large(payload.encode() if isinstance(payload, str) else payload)
+    if place is not None:
+        fault = Fault(
+            code="number_too_large",
+            message="does not fit into 64 bits; send it as a string",
+            path=place[1:].replace("/", "."),
+        )
+        raise InvalidMessage([fault])
 
 
 def _brackets(payload: bytes) -> int:

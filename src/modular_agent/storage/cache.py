@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol, Self, TypeAlias, TypeVar, c
 
 from modular_agent.kit.clock import Clock
 
-__all__ = ["ANY", "Cache", "CacheFigures", "Frozen", "MemoryCache", "Tag"]
+__all__ = ["ANY", "Cache", "CacheFigures", "Frozen", "Key", "MemoryCache", "Tag"]
 
 Tag: TypeAlias = "str | int"  # a table's name, or a session's n
 Frozen: TypeAlias = "bytes | str | int | float | tuple[Any, ...] | None"  # what nobody can change, SQL values above all
@@ -60,6 +60,19 @@ class Cache(Protocol):
 
         `more_tags(answer)` are tags that only the answer tells. None is not kept. Raises what `load` raises.
         `ttl` (seconds) shortens the cache's own, for answers that depend on the time.
+        """
+        ...
+
+    async def read_each(
+        self,
+        keys: Sequence[Key],
+        load: Callable[[Sequence[Key]], Awaitable[Sequence[V]]],
+        *,
+        tags: Callable[[Key], Sequence[Tag]],
+    ) -> Sequence[V]:
+        """The answers of several keys; those that are not kept are loaded together, in the order of their keys.
+
+        They need not be of one moment. Raises what `load` raises.
         """
         ...
 
@@ -131,19 +144,31 @@ class MemoryCache:
     ) -> V:
         if not self._max_size:
             return await load()
-        entry = self._entries.get(key)
+        entry = self._entry(key)
         if entry is not None:
-            if self._clock.monotonic() < entry.until:
-                self._entries.move_to_end(key)
-                self._hits += 1
-                return cast("V", entry.value)
-            self._drop(key)
+            return cast("V", entry.value)
         under_way = self._loads.get(key)
         if under_way is not None and self._is_fresh(under_way):
             self._shared += 1
             return await asyncio.shield(under_way.task)
         self._misses += 1
         return await asyncio.shield(self._start(key, load, tags=tags, more_tags=more_tags, ttl=ttl))
+
+    async def read_each(
+        self,
+        keys: Sequence[Key],
+        load: Callable[[Sequence[Key]], Awaitable[Sequence[V]]],
+        *,
+        tags: Callable[[Key], Sequence[Tag]],
+    ) -> Sequence[V]:
+        if not self._max_size:
+            return await load(keys)
+        found = {key: cast("V", entry.value) for key in keys if (entry := self._entry(key)) is not None}
+        missing = [key for key in keys if key not in found]
+        if missing:
+            self._misses += len(missing)
+            found.update(zip(missing, await asyncio.shield(self._load_each(missing, load, tags)), strict=True))
+        return [found[key] for key in keys]
 
     def changed(self, tags: Iterable[Tag]) -> None:
         self._changes += 1
@@ -176,6 +201,39 @@ class MemoryCache:
 
     # -- reading -----------------------------------------------------------------------------------------------
 
+    def _entry(self, key: Key) -> _Entry | None:
+        """What is kept, if it may still be used."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if self._clock.monotonic() >= entry.until:
+            self._drop(key)
+            return None
+        self._entries.move_to_end(key)
+        self._hits += 1
+        return entry
+
+    def _load_each(
+        self,
+        keys: Sequence[Key],
+        load: Callable[[Sequence[Key]], Awaitable[Sequence[V]]],
+        tags: Callable[[Key], Sequence[Tag]],
+    ) -> "asyncio.Task[Sequence[V]]":
+        until, began = self._clock.monotonic() + self._ttl, self._changes
+
+        async def run() -> Sequence[V]:
+            values = await load(keys)
+            for key, value in zip(keys, values, strict=True):
+                every = tags(key)
+                if value is not None and self._unchanged(every, since=began):
+                    self._keep(key, _Entry(value, until, every))
+            return values
+
+        task = asyncio.get_running_loop().create_task(run(), name="cache load")
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
     def _start(
         self,
         key: Key,
@@ -206,11 +264,14 @@ class MemoryCache:
     def _ended(self, key: Key, under_way: _Load) -> None:
         if self._loads.get(key) is under_way:
             del self._loads[key]
-        self._tasks.discard(under_way.task)
+        self._done(under_way.task)
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
         if not self._tasks:
             self._recent.clear()
-        if not under_way.task.cancelled():
-            under_way.task.exception()  # whoever waits gets it; if nobody does any more, that is nobody's fault
+        if not task.cancelled():
+            task.exception()  # whoever waits gets it; if nobody does any more, that is nobody's fault
 
     def _is_fresh(self, under_way: _Load) -> bool:
         """Whether somebody who asks now may get what this read answers: nothing it is made of has changed since."""

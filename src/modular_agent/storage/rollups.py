@@ -150,6 +150,10 @@ class Rollups:
         """The least and the greatest duration that were counted, by the key of `usage_hour`."""
         return {key: (values[-2], values[-1]) for key, values in self._usage.items()}
 
+    def hours(self) -> set[int]:
+        """The hours (since the epoch) of the model calls that were counted."""
+        return {key[0] for key in self._usage}
+
     def _days(self) -> dict[tuple[int, str, str, str, str], list[int]]:
         days: dict[tuple[int, str, str, str, str], list[int]] = {}
         for (hour, tenant, workflow, model, node), values in self._usage.items():

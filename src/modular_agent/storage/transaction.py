@@ -114,6 +114,11 @@ class GroupTransaction:
         self.groups_since_checkpoint = 0
         self.fault: AgentError | None = None  # of the database: what refused the whole of the last group
 
+    @property
+    def hours(self) -> set[int]:
+        """The hours (since the epoch) whose model calls the last group has changed, or may have changed in vain."""
+        return self._rollups.hours()
+
     def commit(self, group: Sequence[PreparedUnit]) -> list[Outcome]:
         """Commits the group and says what became of each unit; never raises for what SQLite refuses."""
         try:

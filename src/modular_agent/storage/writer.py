@@ -22,6 +22,7 @@ from modular_agent.kit.timings import note
 from modular_agent.storage.cache import ANY, Cache, Tag
 from modular_agent.storage.connections import JOURNAL_SIZE_LIMIT, open_writing
 from modular_agent.storage.errors import StorageBusy, StorageClosed
+from modular_agent.storage.hours import tags_of_hour
 from modular_agent.storage.transaction import GroupTransaction, Outcome, PreparedUnit
 from modular_agent.storage.unit_of_work import Committed, UnitOfWork
 
@@ -237,7 +238,8 @@ class Writer:
         """Of refused units too: it costs little, and a group whose commit failed may be there all the same."""
         if self._cache is None:
             return
-        tags: set[Tag] = {ANY}
+        assert self._transaction is not None
+        tags = set[Tag]({ANY}).union(*map(tags_of_hour, self._transaction.hours))
         for waiting in group:
             changed = waiting.prepared.unit.changed()
             if changed is None:

@@ -89,6 +89,7 @@ BODIES: list[tuple[str, bytes, str, int, str]] = [
     ("text", b'"x"', "application/json", 422, "invalid_request"),
     ("null", b"null", "application/json", 422, "invalid_request"),
     ("deep", b'{"metadata": ' + b'{"x":' * 20 + b"1" + b"}" * 21, "application/json", 422, "json_too_deep"),
+    ("an integer", b'{"metadata": {"x": 18446744073709551616}}', "application/json", 422, "json_number_too_large"),
     ("too large", b'{"title": "' + b"x" * 30_000 + b'"}', "application/json", 413, "body_too_large"),
     ("a form", b"workflow_id=test", "application/x-www-form-urlencoded", 422, "invalid_request"),
     ("plain text", b'{"workflow_id": "test"}', "text/plain", 422, "invalid_request"),
@@ -107,6 +108,25 @@ async def test_a_body_that_cannot_be_read_says_what_is_wrong_with_it(server: Liv
                 assert (problem["status"], problem["code"]) == (status, code), (name, url, problem)
     assert (await server.get("/sessions/"))["total"] == 1
     assert (await server.get(f"/sessions/{session_id}"))["last_seq"] == 0
+
+
+async def test_an_integer_that_would_become_a_float_is_shown_where_it_is(server: LiveServer) -> None:
+    body = b'{"workflow_id": "test", "metadata": {"order": {"ids": [1, -9223372036854775809]}}}'
+    headers = {"Content-Type": "application/json", "Accept-Language": "zh"}
+    problem = problem_of(await server.client.post("/sessions/", content=body, headers=headers), server)
+    assert problem["errors"][0]["path"] == "/body/metadata/order/ids/1"
+    assert "64" in problem["detail"]
+    kept = {"most": 2**64 - 1, "least": -(2**63), "text": "1" * 30}
+    session = await server.client.post("/sessions/", json={"workflow_id": "test", "metadata": kept})
+    assert session.json()["metadata"] == kept
+
+
+async def test_a_search_for_a_null_character_finds_nothing(server: LiveServer) -> None:
+    await server.session()
+    for search in ("\0", "t\0", "\0t"):
+        for path in ("/sessions/", "/workflows/"):
+            assert (await server.get(path))["total"] == 1
+            assert (await server.get(path, search=search))["total"] == 0
 
 
 async def test_routes_and_methods_that_do_not_exist(server: LiveServer) -> None:

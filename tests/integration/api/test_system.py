@@ -36,6 +36,13 @@ async def test_ready_looks_at_database_log_and_event_loop(product: Product) -> N
     }
 
 
+async def test_probes_may_ask_without_the_body(product: Product) -> None:
+    for path in ("/health", "/ready"):
+        answer = await product.client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["cache-control"] == "no-store"
+
+
 async def test_a_database_that_is_held_makes_the_server_not_ready(product: Product) -> None:
     def hold(_: object) -> None:
         time.sleep(2.5)

@@ -110,6 +110,14 @@ def test_what_is_no_json_is_refused(payload: str | bytes) -> None:
     assert [fault.code for fault in caught.value.faults] == ["invalid_json"]
 
 
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_an_integer_beyond_64_bits_is_shown_where_it_is(as_bytes: bool) -> None:
+    payload = '{"type":"control","data":{"action":"start","input":"x","state":{"n":[' + "9" * 20 + "]}}}"
+    with pytest.raises(InvalidMessage) as caught:
+        parse(payload.encode() if as_bytes else payload)
+    assert [(fault.code, fault.path) for fault in caught.value.faults] == [("number_too_large", "data.state.n.0")]
+
+
 def test_nesting_is_limited() -> None:
     def nested(depth: int) -> bytes:
         return b'{"type":"control","data":{"action":"start","x":' + b"[" * depth + b"]" * depth + b"}}"

@@ -1,12 +1,12 @@
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from modular_agent.storage.cache import ANY, MemoryCache
+from modular_agent.storage.cache import ANY, Key, MemoryCache
 
 KEYS = st.sampled_from("abcde")
 
@@ -199,6 +199,28 @@ class NeverStale(RuleBasedStateMachine):
         if any(task for name, _, gate, task in self.slow if name == key and not gate.is_set()):
             return  # it might wait for that one; `starts_a_slow_read` covers it
         assert self.run(self.read(key, None, by_answer, ttl)) == (key, self.store[key])
+
+    @rule(keys=st.lists(KEYS, unique=True, max_size=3))
+    def reads_several_and_sees_the_last_write_of_each(self, keys: list[str]) -> None:
+        async def load(missing: Sequence[Key]) -> list[tuple[str, int]]:
+            values = [(str(key), self.store[str(key)]) for _, key in missing]
+            await asyncio.sleep(0)
+            return values
+
+        several = self.cache.read_each([("each", key) for key in keys], load, tags=lambda key: [str(key[1])])
+        assert self.run(several) == [(key, self.store[key]) for key in keys]
+
+    @rule(key=KEYS, written=KEYS)
+    def writes_while_several_are_read(self, key: str, written: str) -> None:
+        before = self.store[key]
+
+        async def load(missing: Sequence[Key]) -> list[tuple[str, int]]:
+            values = [(key, self.store[key]) for _ in missing]
+            self.writes({written})
+            return values
+
+        several = self.cache.read_each([("each", key)], load, tags=lambda _: [key])
+        assert self.run(several) == [(key, before)]
 
     @rule(key=KEYS, by_answer=st.booleans())
     def starts_a_slow_read(self, key: str, by_answer: bool) -> None:

@@ -85,8 +85,7 @@ async def list_sessions(
 ) -> JsonResponse:
     """Sessions, newest first unless asked otherwise; with `sort_by=status`, those of one status by `updated_at`.
 
-    `total` is exact, except that of a search for what thousands of sessions hold: it may be some seconds old. Pages far
-    back take longer by number than by `cursor`.
+    Pages in the middle of very many take longer by number than by `cursor`.
     """
     found = await runtime.sessions.page(
         SessionFilter(status=status, search=search, workflow_id=_agent_workflow(agent_type)),

@@ -25,12 +25,14 @@ MAX_RECORDS: Final = 500
 _AREAS: Final = ("sessions", "workflows", "history", "analytics", "errors", "config", "backups", "metrics", "auth")
 
 
+@router.head("/health", include_in_schema=False)  # as load balancers ask
 @router.get("/health", summary="Is the process alive", response_model=HealthAnswer)
 async def get_health(runtime: RuntimeDep) -> JsonResponse:
     """Answers as long as the process does. For liveness probes."""
     return JsonResponse({"status": "ok", "timestamp": rfc3339(runtime.clock.now_us())}, headers=NO_STORE)
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", summary="Does the server take work", response_model=ReadyAnswer, responses=problems(NotReady))
 async def get_ready(runtime: RuntimeDep) -> JsonResponse:
     """Looks at the database, the log files and the event loop. For readiness probes: 503 when it takes no work."""

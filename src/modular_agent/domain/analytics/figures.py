@@ -8,14 +8,9 @@ from typing import Any, Final
 from modular_agent.domain.analytics.usage import DECIMALS, Usage, rate
 from modular_agent.kit.clock import MICROSECONDS, rfc3339
 from modular_agent.storage.rollups import DAY, HOUR
-from modular_agent.storage.statistics.durations import (
-    Dimension,
-    Histograms,
-    Measure,
-    add_histogram,
-    percentiles,
-    read_durations,
-)
+from modular_agent.storage.statistics.durations import Dimension, Histograms, read_durations
+from modular_agent.storage.statistics.histograms import percentiles
+from modular_agent.storage.statistics.parts import Part
 from modular_agent.storage.statistics.ranking import Ranking, rank_by_errors, rank_sessions
 from modular_agent.storage.statistics.scope import Scope
 from modular_agent.storage.statistics.sessions import first_time
@@ -34,7 +29,6 @@ __all__ = [
     "cost_figures",
     "error_figures",
     "error_unit",
-    "performance_figures",
     "run_figures",
     "session_count",
     "timing_figures",
@@ -43,18 +37,8 @@ __all__ = [
 ]
 
 SHARES: Final = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
-_DURATIONS: Final[Sequence[tuple[Measure, Dimension]]] = (
-    ("response", "model"),
-    ("response", "node"),
-    ("first_token", "model"),
-)
 HOURLY_UP_TO: Final = 2 * DAY  # longer ranges are shown by day
 FILLED_UP_TO: Final = 400  # periods without anything are shown up to here
-
-
-def performance_figures(connection: sqlite3.Connection, scope: Scope, *, now_us: int) -> dict[str, Any]:
-    """Response times in seconds, calls a second, percent that failed; by model and by node."""
-    return with_throughput(timing_figures(connection, scope), scope, now_us=now_us)
 
 
 def with_throughput(timings: dict[str, Any], scope: Scope, *, now_us: int) -> dict[str, Any]:
@@ -69,20 +53,23 @@ def with_throughput(timings: dict[str, Any], scope: Scope, *, now_us: int) -> di
     return {**timings, "throughput": throughput}
 
 
-def timing_figures(connection: sqlite3.Connection, scope: Scope) -> dict[str, Any]:
-    """What does not depend on the time that has passed; `first_call` (µs) where the range has no start."""
-    total, models, nodes = _usage(connection, scope, "model", "node")
-    histograms = read_durations(connection, scope, _DURATIONS)
+def timing_figures(connection: sqlite3.Connection, scope: Scope, part: Part) -> dict[str, Any]:
+    """Response times in seconds, percent that failed; by model and by node: what does not depend on the time that has
+    passed. `part` has the `TIMINGS` of the scope; `first_call` (µs) is there where the range has no start.
+    """
+    (found,) = part.sums
+    total, models, nodes = _usage(found)
     everything: Histograms = {}
-    for (measure, dimension, _), counts in histograms.items():
+    for (measure, dimension, _), histogram in part.histograms.items():
         if dimension == "model":  # every call is of exactly one
-            add_histogram(everything, (measure, "model", ""), counts.items())
+            place = (measure, dimension, "")
+            everything[place] = everything.get(place, 0) + histogram
     return {
         **_timing(total, everything, "model", ""),
         "first_call": first_time(connection, USAGE, scope) if scope.start is None else None,
         "total_tokens": total.total_tokens,
-        "by_model": _timings(models, histograms, "model"),
-        "by_node": _timings(nodes, histograms, "node"),
+        "by_model": _timings(models, part.histograms, "model"),
+        "by_node": _timings(nodes, part.histograms, "node"),
     }
 
 
@@ -94,9 +81,8 @@ def _timings(usage: Mapping[str, Usage], histograms: Histograms, dimension: Dime
 
 
 def _timing(usage: Usage, histograms: Histograms, dimension: Dimension, key: str) -> dict[str, Any]:
-    response = histograms.get(("response", dimension, key), {})
-    first = histograms.get(("first_token", dimension, key), {})
-    has_first = ("first_token", dimension) in _DURATIONS
+    response = histograms.get(("response", dimension, key), 0)
+    first = histograms.get(("first_token", dimension, key), 0)
     bounds = (usage.min_us, usage.max_us) if usage.calls else None
     return {
         "request_count": usage.calls,
@@ -109,13 +95,13 @@ def _timing(usage: Usage, histograms: Histograms, dimension: Dimension, key: str
         "time_to_first_token": {
             "count": usage.first_tokens,
             "avg": usage.average_first_token(),
-            **(_percentiles(first, None) if has_first else {}),
+            **(_percentiles(first, None) if dimension == "model" else {}),  # there are none by node
         },
     }
 
 
-def _percentiles(counts: Mapping[int, int], bounds: tuple[int, int] | None) -> dict[str, float | None]:
-    found = percentiles(counts, [share for _, share in SHARES])
+def _percentiles(histogram: int, bounds: tuple[int, int] | None) -> dict[str, float | None]:
+    found = percentiles(histogram, [share for _, share in SHARES])
     if found is not None and bounds is not None:
         found = [min(max(us, bounds[0]), bounds[1]) for us in found]
     return {
@@ -124,9 +110,13 @@ def _percentiles(counts: Mapping[int, int], bounds: tuple[int, int] | None) -> d
     }
 
 
-def token_figures(connection: sqlite3.Connection, scope: Scope, *, top: int) -> dict[str, Any]:
-    """Tokens in all, by model, workflow and day; by session for the `top` that used most."""
-    total, models, workflows = _usage(connection, scope, "model", "workflow_id")
+def token_figures(connection: sqlite3.Connection, scope: Scope, part: Part, *, top: int) -> dict[str, Any]:
+    """Tokens in all, by model, workflow and day; by session for the `top` that used most.
+
+    `part` has what is `SPENT` in the scope.
+    """
+    found, by_day = part.sums
+    total, models, workflows = _usage(found)
     return {
         **total.tokens(),
         "by_model": {key: each.tokens() for key, each in models.items()},
@@ -141,13 +131,17 @@ def token_figures(connection: sqlite3.Connection, scope: Scope, *, top: int) -> 
             }
             for each in _ranked(connection, scope, "tokens", top)
         },
-        "by_day": [{"date": rfc3339(at)[:10], **each.tokens()} for at, each in _days(connection, scope)],
+        "by_day": [{"date": rfc3339(at)[:10], **each.tokens()} for at, each in _days(by_day)],
     }
 
 
-def cost_figures(connection: sqlite3.Connection, scope: Scope, *, top: int) -> dict[str, Any]:
-    """US dollars in all, by model, workflow and day; by session for the `top` that cost most."""
-    total, models, workflows = _usage(connection, scope, "model", "workflow_id")
+def cost_figures(connection: sqlite3.Connection, scope: Scope, part: Part, *, top: int) -> dict[str, Any]:
+    """US dollars in all, by model, workflow and day; by session for the `top` that cost most.
+
+    `part` has what is `SPENT` in the scope.
+    """
+    found, by_day = part.sums
+    total, models, workflows = _usage(found)
     ranked = _ranked(connection, scope, "cost", top)
     return {
         "total_cost": total.cost,
@@ -167,7 +161,7 @@ def cost_figures(connection: sqlite3.Connection, scope: Scope, *, top: int) -> d
             ).money()
             for each in ranked
         },
-        "cost_trends": [{"date": rfc3339(at)[:10], **each.money()} for at, each in _days(connection, scope)],
+        "cost_trends": [{"date": rfc3339(at)[:10], **each.money()} for at, each in _days(by_day)],
     }
 
 
@@ -199,7 +193,7 @@ def run_figures(connection: sqlite3.Connection, scope: Scope) -> dict[str, Any]:
     started = read_sums(connection, RUN_STARTS, scope, keys=("workflow_id",))
     ended = read_sums(connection, RUN_ENDS, scope, keys=("workflow_id",))
     everything = [sum(column) for column in zip(*ended.values(), strict=True)] or [0, 0, 0, 0]
-    histogram = read_durations(connection, scope, [("run", "all")]).get(("run", "all", ""), {})
+    histogram = read_durations(connection, scope, [("run", "all")]).get(("run", "all", ""), 0)
     by_workflow = {
         workflow: _runs(started.get((workflow,), [0])[0], ended.get((workflow,), [0, 0, 0, 0]))
         for workflow in sorted({key[0] for key in (*started, *ended)})
@@ -227,11 +221,8 @@ def session_count(connection: sqlite3.Connection, scope: Scope) -> int:
     return read_sums(connection, SESSIONS, scope).get((), [0])[0]
 
 
-def _usage(
-    connection: sqlite3.Connection, scope: Scope, first: str, second: str
-) -> tuple[Usage, dict[str, Usage], dict[str, Usage]]:
+def _usage(found: Mapping[Key, Sequence[int]]) -> tuple[Usage, dict[str, Usage], dict[str, Usage]]:
     """Usage in all, and by each of two keys, the most used first."""
-    found = read_sums(connection, USAGE, scope, keys=(first, second))
     one, other = (_most_used(regroup(USAGE, found, place)) for place in (0, 1))
     return Usage.of(regroup(USAGE, found).get(())), one, other
 
@@ -245,8 +236,7 @@ def _ranked(connection: sqlite3.Connection, scope: Scope, by: Ranking, top: int)
     return [] if scope.session_n is not None else rank_sessions(connection, scope, by, limit=top)
 
 
-def _days(connection: sqlite3.Connection, scope: Scope) -> list[tuple[int, Usage]]:
-    found: dict[Key, list[int]] = read_sums(connection, USAGE, scope, unit=DAY)
+def _days(found: Mapping[Key, Sequence[int]]) -> list[tuple[int, Usage]]:
     days = {key[0]: sums for key, sums in found.items()}
     return [(day * DAY, Usage.of(days.get(day))) for day in _periods(days)]
 

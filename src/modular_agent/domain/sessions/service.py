@@ -29,6 +29,7 @@ from modular_agent.storage.repositories.checkpoints import CheckpointRepository
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key, release_key
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository
 from modular_agent.storage.repositories.session_lists import SessionFilter, SessionLists, SessionPage, SortKey
+from modular_agent.storage.repositories.session_matches import SESSION_TEXTS
 from modular_agent.storage.repositories.sessions import (
     NewSession,
     SessionChange,
@@ -211,7 +212,7 @@ class SessionsService:
     async def update(self, session: SessionRow, change: SessionChange) -> SessionRow:
         """Merges metadata, sets title and tags; of two changes at once none is lost."""
         step = update_session(session.ref, change, now_us=self._clock.now_us())
-        committed = await self._writer.commit(UnitOfWork(then=step, touches=("sessions", session.n)))
+        committed = await self._writer.commit(UnitOfWork(then=step, touches=("sessions", SESSION_TEXTS, session.n)))
         assert committed.result is not None
         return committed.result
 

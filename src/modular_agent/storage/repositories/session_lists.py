@@ -1,34 +1,44 @@
 """Pages of sessions: filtered, searched, sorted and counted in SQL.
 
-A page without a search is read out of the index of its order. With one, the grams say which sessions may hold what is
-wanted: of a few, all are looked at; of many, only those that the page passes, in the order of the index. Those that
-the grams are certain of are counted without being read.
+A page without a search is read out of the index of its order, from whichever end is nearer. With one, the grams say
+which sessions may hold what is wanted: of a few, all are looked at; of many, only those that the page passes, in the
+order of the index. Where a filter lets few of many through, and for totals, all that match are known as a set
+(`session_matches`).
 """
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import orjson
 
 from modular_agent.kit.pagination import CursorValue, decode_cursor, encode_cursor
-from modular_agent.storage.cache import Cache
+from modular_agent.storage.cache import Cache, Frozen, Key, Tag
 from modular_agent.storage.models import sessions
 from modular_agent.storage.readers import Readers
-from modular_agent.storage.repositories.searching import like_pattern
+from modular_agent.storage.repositories.session_matches import (
+    SESSION_TEXTS,
+    Matches,
+    brought_forward,
+    occurs,
+    read_matches,
+)
 from modular_agent.storage.repositories.sessions import SessionRow
-from modular_agent.storage.session_grams import Expressions, expressions_of, in_json
+from modular_agent.storage.session_grams import Expressions, expressions_of
+from modular_agent.storage.session_sets import members, set_of
 from modular_agent.storage.sql import column_list, marks
 
 __all__ = ["SessionFilter", "SessionLists", "SessionPage", "SortKey"]
+
+V = TypeVar("V", bound=Frozen)
 
 SortKey: TypeAlias = Literal["created_at", "updated_at", "status", "session_id", "cost", "tokens"]
 
 FEW: Final = 3_000
 NARROW: Final = 7  # a filter is, that lets no more than so many times `few` sessions through
 STRETCH: Final = 4_000  # sessions of an order that are compared with a search before its grams are read
-TOTAL_TTL: Final = 5.0  # seconds that the total of a search with more is kept, whatever happens meanwhile
+_ROWS: Final = (sessions.name,)  # the cache's tag
 _COLUMNS: Final = column_list(sessions)
 _MATCHING: Final = "SELECT rowid FROM session_grams WHERE session_grams MATCH ?"
 _OTHERS: Final = (  # two ranges of the index: of an inequality all of it would be read
@@ -90,12 +100,9 @@ class SessionFilter:
                 terms.append(f"{'+' if column in unindexed else ''}{column} {operator} ?")
                 values.append(value)
         if self.search:
-            plain = like_pattern(self.search)
-            terms.append(
-                "(title LIKE ? ESCAPE '\\' OR metadata LIKE ? ESCAPE '\\' OR session_id LIKE ? ESCAPE '\\'"
-                " OR workflow_id LIKE ? ESCAPE '\\')"
-            )
-            values += [plain, like_pattern(in_json(self.search)), plain, plain]
+            text, more = occurs(self.search)
+            terms.append(text)
+            values += more
         return " AND ".join(terms), values
 
 
@@ -113,7 +120,7 @@ class SessionPage:
 
 
 class SessionLists:
-    """Reads pages of sessions; how many there are in all comes through the `cache` if there is one.
+    """Reads pages of sessions; how many there are in all, and which match, comes through the `cache` if there is one.
 
     A search looks at one and all of the sessions that may match while they are `few`; at the next `stretch` of all
     sessions before it looks for those that may match.
@@ -137,8 +144,7 @@ class SessionLists:
     ) -> SessionPage:
         """The page with that number, or the page behind `cursor`. Raises `InvalidCursor`.
 
-        Sessions of one status are sorted by `updated_at`. `total` may be some seconds old where a search finds very
-        many.
+        Sessions of one status are sorted by `updated_at`.
         """
         order = _ORDERS[sort_by]
         listing = f"sessions:{sort_by}:{'desc' if descending else 'asc'}"
@@ -146,24 +152,46 @@ class SessionLists:
         offset = 0 if place else (page - 1) * page_size
         part = _Part(order, descending, place, page_size + 1, offset, self._few, self._stretch)
         grams = expressions_of(chosen.search) if chosen.search else None
-        rows, total = await self._readers.run(lambda connection: _read(connection, chosen, grams, part))
+        found = await self._readers.run(lambda connection: _read(connection, chosen, grams, part))
+        if found is None:
+            kept = await self._kept(chosen)
+            found = await self._readers.run(lambda connection: _read_kept(connection, chosen, kept, part))
+        rows, total = found
         if total is None:
-            total = await self._total(chosen, grams)
+            total = await self._total(chosen)
         following = None
         if len(rows) > page_size:
             following = encode_cursor(listing, rows[page_size - 1][: len(order.columns) + 1])
         width = len(order.columns)
         return SessionPage([SessionRow.of(row[width:]) for row in rows[:page_size]], total, following)
 
-    async def _total(self, chosen: SessionFilter, grams: Expressions | None) -> int:
-        async def load() -> int:
-            return await self._readers.run(lambda connection: _count(connection, chosen, grams))
-
-        if self._cache is None:
-            return await load()
+    async def _total(self, chosen: SessionFilter) -> int:
         if chosen.search:
-            return await self._cache.read(("sessions", chosen), load, tags=(), ttl=TOTAL_TTL)
-        return await self._cache.read(("sessions", chosen), load, tags=(sessions.name,))
+            return (await self._kept(chosen)).bit_count()
+
+        async def load() -> int:
+            return await self._readers.run(lambda connection: _count(connection, chosen))
+
+        return await self._through_cache(("sessions", chosen), load, tags=_ROWS)
+
+    async def _kept(self, chosen: SessionFilter) -> int:
+        """The set of the sessions that a filter with a search lets through."""
+
+        async def load() -> int:
+            assert chosen.search
+            matches = await self._matches(chosen.search)
+            return await self._readers.run(lambda connection: _let_through(connection, chosen, matches, few=self._few))
+
+        return await self._through_cache(("kept", chosen), load, tags=_ROWS)
+
+    async def _matches(self, search: str) -> Matches:
+        async def load() -> Matches:
+            return await self._readers.run(lambda connection: read_matches(connection, search))
+
+        return await self._through_cache(("matches", search), load, tags=(SESSION_TEXTS,))
+
+    async def _through_cache(self, key: Key, load: Callable[[], Awaitable[V]], *, tags: Sequence[Tag]) -> V:
+        return await load() if self._cache is None else await self._cache.read(key, load, tags=tags)
 
     async def count_by_status(self, *, tenant: str | None = None) -> dict[str, int]:
         """How many sessions there are in each status."""
@@ -206,14 +234,21 @@ class _Part(NamedTuple):
 
 def _read(
     connection: sqlite3.Connection, chosen: SessionFilter, grams: Expressions | None, part: _Part
-) -> tuple[list[tuple[Any, ...]], int | None]:
-    """The rows (what they are sorted by, then their columns), and how many there are in all where that is known."""
+) -> tuple[list[tuple[Any, ...]], int | None] | None:
+    """The rows (what they are sorted by, then their columns), and how many there are in all where that is known.
+
+    None where all that match have to be known: there are many, and the filter lets few of them through.
+    """
     chosen = _of_tenant(connection, chosen)
+    if chosen == SessionFilter(tenant=chosen.tenant):
+        return _read_all(connection, chosen, part)
     condition = _there(connection, chosen, unindexed=part.order.walked_past)
     if grams is not None:
-        candidates = _candidates(connection, chosen, grams, part)
+        candidates = _candidates(connection, grams, part)
         if len(candidates) <= part.few:
             return _read_few(connection, chosen, candidates, part)
+        if _is_narrow(connection, chosen, part.few):
+            return None
         near = _stretch(connection, chosen, part)
         rows = [] if near is None else _rows(connection, condition.and_(*near), part)
         if len(rows) == part.limit:
@@ -224,17 +259,71 @@ def _read(
     return rows, part.offset + len(rows) if ended else None
 
 
-def _candidates(connection: sqlite3.Connection, chosen: SessionFilter, grams: Expressions, part: _Part) -> list[int]:
-    """The sessions that may hold what is searched, or more than `few`, some of which the filter may not let through."""
-    found = connection.execute(f"{_MATCHING} LIMIT ?", (grams.possible, part.few + 1)).fetchall()
-    if len(found) > part.few:
-        among = _Condition(*replace(chosen, search=None).condition())
-        chosen_ones = f"SELECT n FROM sessions WHERE {among.text}"
-        beyond = (*among.values, part.few * NARROW)
-        if connection.execute(f"{chosen_ones} LIMIT 1 OFFSET ?", beyond).fetchone() is None:
-            text = f"{_MATCHING} AND +rowid IN ({chosen_ones}) LIMIT ?"
-            found = connection.execute(text, (grams.possible, *among.values, part.few + 1)).fetchall()
-    return [n for (n,) in found]
+def _read_all(connection: sqlite3.Connection, chosen: SessionFilter, part: _Part) -> tuple[list[tuple[Any, ...]], int]:
+    """The same, of all sessions (of a tenant): how many there are is known, so the nearer end is known too."""
+    condition = _there(connection, chosen, unindexed=part.order.walked_past)
+    total = _count_all(connection, chosen)
+    behind = total - part.offset - part.limit
+    if part.place is not None or behind >= part.offset:
+        return _rows(connection, condition, part), total
+    backwards = part._replace(
+        descending=not part.descending, offset=max(behind, 0), limit=max(min(part.limit, total - part.offset), 0)
+    )
+    return _rows(connection, condition, backwards)[::-1], total
+
+
+def _count_all(connection: sqlite3.Connection, chosen: SessionFilter) -> int:
+    of_tenant, values = ("", []) if chosen.tenant is None else (" AND +tenant = ?", [chosen.tenant])
+    made = f"(SELECT coalesce(sum(count), 0) FROM session_hour WHERE 1{of_tenant})"
+    deleted = f"(SELECT count(*) FROM sessions WHERE deleted_at IS NOT NULL{of_tenant})"
+    return connection.execute(f"SELECT {made} - {deleted}", values * 2).fetchone()[0]
+
+
+def _candidates(connection: sqlite3.Connection, grams: Expressions, part: _Part) -> list[int]:
+    """The sessions that may hold what is searched, or more than `few`."""
+    text = f"SELECT json_group_array(rowid) FROM ({_MATCHING} LIMIT ?)"
+    return orjson.loads(connection.execute(text, (grams.possible, part.few + 1)).fetchone()[0])
+
+
+def _is_narrow(connection: sqlite3.Connection, chosen: SessionFilter, few: int) -> bool:
+    """Whether the filter lets few sessions through, whatever is searched."""
+    among, values = replace(chosen, search=None).condition()
+    text = f"SELECT n FROM sessions WHERE {among} LIMIT 1 OFFSET ?"
+    return connection.execute(text, (*values, few * NARROW)).fetchone() is None
+
+
+def _read_kept(
+    connection: sqlite3.Connection, chosen: SessionFilter, kept: int, part: _Part
+) -> tuple[list[tuple[Any, ...]], int]:
+    """The rows, and how many there are in all, where those that the filter lets through are known and few.
+
+    Of a page near the beginning, those it skips are looked up in the index of the order; otherwise all are sorted.
+    """
+    chosen = replace(_of_tenant(connection, chosen), search=None)
+    total = kept.bit_count()
+    near = 2 * (part.offset + part.limit) < total
+    condition = _there(connection, chosen, unindexed=part.order.walked_past if near else _NOTHING_LOOKED_UP)
+    condition = condition.and_(f"{'+' if near else ''}n IN (SELECT value FROM json_each(?))", _json(members(kept)))
+    return _rows(connection, condition, part), total
+
+
+def _let_through(connection: sqlite3.Connection, chosen: SessionFilter, matches: Matches, *, few: int) -> int:
+    """The set of the sessions that match and that the filter lets through."""
+    assert chosen.search
+    found = brought_forward(connection, matches, chosen.search).sessions
+    found &= ~_set(connection, "SELECT n FROM sessions WHERE deleted_at IS NOT NULL")
+    chosen, everything = replace(_of_tenant(connection, chosen), search=None), _of_tenant(connection, SessionFilter())
+    if chosen == everything:
+        return found
+    of_status = everything.tenant is not None and chosen == replace(everything, status=chosen.status)
+    if of_status and not _is_narrow(connection, chosen, few) and _most_have(connection, chosen):
+        return found & ~_set(connection, _OTHERS, *[chosen.tenant, chosen.status] * 2)
+    among, values = chosen.condition()
+    return found & _set(connection, f"SELECT n FROM sessions WHERE {among}", *values)
+
+
+def _set(connection: sqlite3.Connection, text: str, *values: Any) -> int:  # SQL values
+    return set_of(orjson.loads(connection.execute(f"SELECT json_group_array(n) FROM ({text})", values).fetchone()[0]))
 
 
 def _stretch(connection: sqlite3.Connection, chosen: SessionFilter, part: _Part) -> tuple[Any, ...] | None:
@@ -269,43 +358,9 @@ def _read_few(
     return _rows(connection, among, part._replace(place=None, offset=0)), len(kept)
 
 
-def _count(connection: sqlite3.Connection, chosen: SessionFilter, grams: Expressions | None) -> int:
-    chosen = _of_tenant(connection, chosen)
-    if grams is None:
-        condition = _there(connection, chosen, unindexed=())
-        return connection.execute(f"SELECT count(*) FROM sessions WHERE {condition.text}", condition.values).fetchone()[
-            0
-        ]
-    total = 0
-    if grams.certain is not None:
-        total += _count_certain(connection, replace(chosen, search=None), grams.certain)
-    if grams.uncertain is not None:
-        condition = _there(connection, chosen, unindexed=_NOTHING_LOOKED_UP)
-        condition = condition.and_("session_grams MATCH ?", grams.uncertain)
-        text = (
-            f"SELECT count(*) FROM session_grams CROSS JOIN sessions ON n = session_grams.rowid WHERE {condition.text}"
-        )
-        total += connection.execute(text, condition.values).fetchone()[0]
-    return total
-
-
-def _count_certain(connection: sqlite3.Connection, chosen: SessionFilter, expression: str) -> int:
-    """How many of the sessions that fulfil the expression the filter (without a search) lets through."""
-
-    def count(*among: Any) -> int:
-        condition = _without_deleted(connection, _Condition("session_grams MATCH ?", [expression]), "rowid")
-        condition = condition.and_(*among) if among else condition
-        text = f"SELECT count(*) FROM session_grams WHERE {condition.text}"
-        return connection.execute(text, condition.values).fetchone()[0]
-
-    everything = _of_tenant(connection, SessionFilter())
-    if chosen == everything:
-        return count()
-    of_status = chosen == replace(everything, status=chosen.status)
-    if of_status and everything.tenant is not None and _most_have(connection, chosen):
-        return count() - count(f"+rowid IN ({_OTHERS})", *[chosen.tenant, chosen.status] * 2)
-    among, values = chosen.condition()
-    return count(f"+rowid IN (SELECT n FROM sessions WHERE {among})", *values)
+def _count(connection: sqlite3.Connection, chosen: SessionFilter) -> int:
+    condition = _there(connection, _of_tenant(connection, chosen), unindexed=())
+    return connection.execute(f"SELECT count(*) FROM sessions WHERE {condition.text}", condition.values).fetchone()[0]
 
 
 def _most_have(connection: sqlite3.Connection, chosen: SessionFilter) -> bool:

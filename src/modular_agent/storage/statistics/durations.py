@@ -1,23 +1,21 @@
-"""Histograms of durations over a scope, and percentiles of them."""
+"""Histograms of durations over a scope."""
 
-import math
 import sqlite3
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 import orjson
 
-from modular_agent.storage.rollups import DAY, OF_WEEK, WEEK, bucket_value, buckets
+from modular_agent.storage.rollups import DAY, OF_WEEK, WEEK, buckets
+from modular_agent.storage.statistics.histograms import histogram_of, histograms_of
 from modular_agent.storage.statistics.scope import FOREVER, Scope
 
-__all__ = ["Dimension", "Histograms", "Measure", "add_histogram", "percentiles", "read_durations"]
+__all__ = ["Dimension", "Histograms", "Measure", "read_durations"]
 
 Measure: TypeAlias = Literal["response", "first_token", "run"]
 Dimension: TypeAlias = Literal["all", "model", "node"]  # of runs: all; of model calls: the others
-Histograms: TypeAlias = dict[tuple[Measure, Dimension, str], dict[int, int]]  # by measure, dimension and key
+Place: TypeAlias = tuple[Measure, Dimension, str]  # the last is a key of the dimension
+Histograms: TypeAlias = dict[Place, int]  # as numbers, see `histograms`
 
 # Of the rows of a measure: their time, where they are, the same with their sessions; and the duration in them.
 _CALLS: Final = ("c.ts", "llm_calls c", "llm_calls c JOIN sessions s ON s.n = c.session_n")
@@ -42,16 +40,6 @@ class _Period(NamedTuple):
     sign: int
 
 
-def percentiles(counts: Mapping[int, int], shares: Sequence[float]) -> list[float] | None:
-    """The nearest-rank percentiles of rising shares, in µs, each within 1 %; None of nothing."""
-    numbers = sorted(counts)
-    seen = list(accumulate(map(counts.__getitem__, numbers)))
-    if not seen or not seen[-1]:
-        return None
-    ranks = (max(1, math.ceil(share * seen[-1])) for share in shares)
-    return [bucket_value(numbers[bisect_left(seen, rank)]) for rank in ranks]
-
-
 def read_durations(
     connection: sqlite3.Connection, scope: Scope, wanted: Sequence[tuple[Measure, Dimension]]
 ) -> Histograms:
@@ -60,7 +48,10 @@ def read_durations(
     A day that the range cuts is read from its rows, or from its histogram less the rows outside: whichever are fewer.
     """
     found: Histograms = {}
-    days, rows = _plan(scope.first, scope.last) if scope.session_n is None else ([], [(scope.first, scope.last, 1)])
+    rows = [(scope.first, scope.last, 1)]
+    days: list[tuple[int, int]] = []
+    if scope.session_n is None:
+        days, rows = _plan(scope.first, _last(connection, scope, wanted))
     for measure, dimension in wanted:
         for period in (each for first, last in days for each in _periods(measure, first, last)):
             _add_days(connection, found, scope, (measure, dimension), period)
@@ -69,6 +60,14 @@ def read_durations(
             chosen = [pair for pair in wanted if _ROWS[pair[0]] == times]
             _add_rows(connection, found, scope, chosen, (begin, end, sign))
     return found
+
+
+def _last(connection: sqlite3.Connection, scope: Scope, wanted: Sequence[tuple[Measure, Dimension]]) -> int:
+    """The end of the range; where nothing comes after it, that of the last day: it is not cut then."""
+    if any(_ROWS[measure] != _CALLS for measure, _ in wanted):
+        return scope.last
+    (newest,) = connection.execute("SELECT max(ts) FROM llm_calls").fetchone()
+    return scope.last if newest is None or newest >= scope.last else (newest // DAY + 1) * DAY
 
 
 def _plan(start: int, end: int) -> tuple[list[tuple[int, int]], list[tuple[int, int, int]]]:
@@ -128,8 +127,8 @@ def _add_days(
         f" WHERE measure = ? AND dimension = ? AND day >= ? AND day < ?{tenant} GROUP BY day, tenant, key"
     )
     for key, numbers, counts in connection.execute(text, [period.name, dimension, period.first, period.last, *values]):
-        read = orjson.loads(counts) if period.sign > 0 else [-count for count in orjson.loads(counts)]
-        add_histogram(found, (measure, dimension, key), zip(orjson.loads(numbers), read, strict=True))
+        histogram = histogram_of(orjson.loads(numbers), orjson.loads(counts))
+        _add(found, (measure, dimension, key), period.sign * histogram)
 
 
 def _add_rows(
@@ -152,12 +151,13 @@ def _add_rows(
     columns = {name: orjson.loads(value) for name, value in zip(names, row, strict=True)}
     numbers = {measure: _numbers(columns[_DURATIONS[measure]]) for measure, _ in wanted}
     for measure, dimension in wanted:
-        keys = columns[_KEYS[dimension]]
-        histograms = {key: found.setdefault((measure, dimension, key), {}) for key in set(keys)}
-        for (key, number), count in Counter(zip(keys, numbers[measure], strict=True)).items():
-            if number is not None:
-                histogram = histograms[key]
-                histogram[number] = histogram.get(number, 0) + sign * count
+        keys = cast("list[str]", columns[_KEYS[dimension]])
+        counted = numbers[measure]
+        if None in counted:
+            keys = [key for key, number in zip(keys, counted, strict=True) if number is not None]
+            counted = [number for number in counted if number is not None]
+        for key, histogram in histograms_of(keys, cast("list[int]", counted)).items():
+            _add(found, (measure, dimension, key), sign * histogram)
 
 
 def _numbers(durations: list[int | None]) -> list[int | None]:
@@ -168,14 +168,5 @@ def _numbers(durations: list[int | None]) -> list[int | None]:
     return [None if us is None else next(numbers) for us in durations]
 
 
-def add_histogram(
-    found: Histograms, place: tuple[Measure, Dimension, str], histogram: Iterable[tuple[int, int]]
-) -> None:
-    """Adds counts of buckets, each of which occurs once."""
-    known = found.get(place)
-    if known is None:
-        found[place] = dict(histogram)
-        return
-    count_of = known.get
-    for number, count in histogram:
-        known[number] = count_of(number, 0) + count
+def _add(found: Histograms, place: Place, histogram: int) -> None:
+    found[place] = found.get(place, 0) + histogram

@@ -9,7 +9,19 @@ from modular_agent.storage.models import SUMS
 from modular_agent.storage.rollups import DAY, HOUR, HOURS_OF_DAY
 from modular_agent.storage.statistics.scope import Scope
 
-__all__ = ["ERRORS", "MINUTE", "RUN_ENDS", "RUN_STARTS", "SESSIONS", "USAGE", "Key", "Series", "read_sums", "regroup"]
+__all__ = [
+    "ERRORS",
+    "MINUTE",
+    "RUN_ENDS",
+    "RUN_STARTS",
+    "SESSIONS",
+    "USAGE",
+    "Key",
+    "Series",
+    "folded",
+    "read_sums",
+    "regroup",
+]
 
 MINUTE: Final = 60_000_000  # µs
 
@@ -96,11 +108,16 @@ SESSIONS: Final = Series(
 
 def regroup(series: Series, found: Mapping[Key, Sequence[int]], *places: int) -> dict[Key, list[int]]:
     """Sums of all of the series, by fewer keys: those in `places`."""
-    folds = [{series.least: min, series.greatest: max}.get(name) for name in series.sums]
-    fewer: dict[Key, list[int]] = {}
+    fewer: dict[Key, list[Sequence[int]]] = {}
     for key, counts in found.items():
-        _add(fewer, tuple(key[place] for place in places), counts, folds)
-    return fewer
+        fewer.setdefault(tuple(key[place] for place in places), []).append(counts)
+    return {key: folded(series, rows) for key, rows in fewer.items()}
+
+
+def folded(series: Series, rows: Sequence[Sequence[int]]) -> list[int]:
+    """Several sums of all of the series as one."""
+    folds = ({series.least: min, series.greatest: max}.get(name, sum) for name in series.sums)
+    return [fold(column) for fold, column in zip(folds, zip(*rows, strict=True), strict=True)]
 
 
 def read_sums(

@@ -12,6 +12,7 @@ from modular_agent.kit.pagination import InvalidCursor
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import SessionBusy, SessionIdTaken, SessionUnknown
 from modular_agent.storage.repositories.session_lists import SessionFilter, SessionLists
+from modular_agent.storage.repositories.session_matches import SESSION_TEXTS
 from modular_agent.storage.repositories.sessions import (
     NewSession,
     SessionChange,
@@ -201,14 +202,16 @@ async def test_a_cursor_belongs_to_its_order(lists, many):
         await lists.page(SessionFilter(), page_size=2, cursor=page.cursor, sort_by="cost")
 
 
-async def test_only_the_total_of_a_large_search_may_be_some_seconds_old(database, many, clock):
-    kept = SessionLists(database.readers, cache=database.cache, few=8)
+@pytest.mark.parametrize("few", [0, 1, 8])
+async def test_what_the_cache_keeps_of_a_search_follows_what_is_written(database, many, clock, few):
+    kept = SessionLists(database.readers, cache=database.cache, few=few)
 
     async def totals():
-        chosen = [SessionFilter(tenant="a", search=search) for search in ("中文", "odd")] + [SessionFilter(tenant="a")]
+        chosen = [SessionFilter(tenant="a", search=search) for search in ("中文", "odd", "--")]
+        chosen += [SessionFilter(tenant="a", search="中文", status="active"), SessionFilter(tenant="a")]
         return [(await kept.page(each, page_size=2)).total for each in chosen]
 
-    assert await totals() == [10, 5, 10]
+    assert await totals() == [10, 5, 0, 10, 10]
     new = NewSession(
         session_id="new",
         tenant="a",
@@ -218,10 +221,16 @@ async def test_only_the_total_of_a_large_search_may_be_some_seconds_old(database
         now_us=clock.now,
         metadata={"名": "中文"},
     )
-    await database.writer.commit(UnitOfWork(then=create_session(new), touches=("sessions",)))
-    assert await totals() == [10, 6, 11]
-    clock.now += 5_000_000
-    assert await totals() == [11, 6, 11]
+    made = UnitOfWork(then=create_session(new), touches=("sessions",))
+    ref = (await database.writer.commit(made)).result
+    assert await totals() == [11, 6, 0, 11, 11]
+    change = SessionChange(title="--", metadata={"名": ""})
+    await database.writer.commit(
+        UnitOfWork(then=update_session(ref, change, now_us=1), touches=("sessions", SESSION_TEXTS, ref.n))
+    )
+    assert await totals() == [10, 6, 1, 10, 11]
+    await database.removal.delete(ref)
+    assert await totals() == [10, 5, 0, 10, 10]
 
 
 async def statements_of(database, ask):
@@ -302,8 +311,8 @@ class SearchedSessions(RuleBasedStateMachine):
         self.refs = {}
         self.made = 0
 
-    def commit(self, step):
-        return self.loop.run_until_complete(self.database.writer.commit(UnitOfWork(then=step))).result
+    def commit(self, step, touches=None):
+        return self.loop.run_until_complete(self.database.writer.commit(UnitOfWork(then=step, touches=touches))).result
 
     @rule(workflow=TEXTS, title=st.none() | TEXTS, metadata=st.dictionaries(TEXTS, TEXTS, max_size=2))
     def makes(self, workflow, title, metadata):
@@ -317,13 +326,16 @@ class SearchedSessions(RuleBasedStateMachine):
             title=title,
             metadata=metadata,
         )
-        self.refs[self.made] = self.commit(create_session(new))
+        self.refs[self.made] = self.commit(create_session(new), ["sessions"])
 
     @precondition(lambda self: self.refs)
     @rule(data=st.data(), title=TEXTS, metadata=st.dictionaries(TEXTS, TEXTS, max_size=1))
     def changes(self, data, title, metadata):
         ref = self.refs[data.draw(st.sampled_from(sorted(self.refs)))]
-        self.commit(update_session(ref, SessionChange(title=title, metadata=metadata), now_us=self.made))
+        self.changes_to(ref, SessionChange(title=title, metadata=metadata))
+
+    def changes_to(self, ref, change):
+        self.commit(update_session(ref, change, now_us=self.made), ["sessions", SESSION_TEXTS, ref.n])
 
     @precondition(lambda self: self.refs)
     @rule(data=st.data(), workflow=TEXTS)
@@ -336,7 +348,8 @@ class SearchedSessions(RuleBasedStateMachine):
     def gets_a_status(self, data, status):
         ref = self.refs[data.draw(st.sampled_from(sorted(self.refs)))]
         self.commit(
-            lambda connection: connection.execute("UPDATE sessions SET status = ? WHERE n = ?", (status, ref.n))
+            lambda connection: connection.execute("UPDATE sessions SET status = ? WHERE n = ?", (status, ref.n)),
+            ["sessions", ref.n],
         )
 
     @precondition(lambda self: self.refs)
@@ -348,29 +361,41 @@ class SearchedSessions(RuleBasedStateMachine):
         else:
             self.loop.run_until_complete(self.database.removal.delete(ref))
 
-    @rule(search=TEXTS.filter(bool), few=st.sampled_from([0, 2_000]))
+    @rule(search=TEXTS.filter(bool), few=st.sampled_from([0, 1, 2_000]))
     def searches_for_anything(self, search, few):
         self.searches(search, few)
 
+    @precondition(lambda self: len(self.refs) > 1)
+    @rule(data=st.data(), search=TEXTS.filter(bool), few=st.sampled_from([0, 1]))
+    def changes_what_was_found(self, data, search, few):
+        refs = data.draw(st.permutations(sorted(self.refs)))
+        for number in refs[:2]:
+            self.changes_to(self.refs[number], SessionChange(title=search))
+        self.searches(search, few)
+        self.changes_to(self.refs[refs[0]], SessionChange(title="x"))
+        self.searches(search, few)
+
     def searches(self, search, few):
-        search = search.replace("\0", "-")  # SQLite's pattern would end there
         everything = self.page(SessionFilter()).sessions
         expected = [row for row in everything if holds(row, search)]
         for status in (None, "active", "paused"):
             wanted = [row for row in expected if status in (None, row.status)]
             chosen = SessionFilter(search=search, status=status)
-            page = self.page(chosen, few=few)
-            assert (page.sessions, page.total) == (wanted, len(wanted))
+            for cached in (True, False):
+                page = self.page(chosen, few=few, cached=cached)
+                assert (page.sessions, page.total) == (wanted, len(wanted))
+            assert self.page(chosen, few=few, page_size=0).total == len(wanted)  # this page does not say how many
             parts = [self.page(chosen, few=few, page=1 + at // 2, page_size=2) for at in range(0, len(wanted), 2)]
             assert [row for part in parts for row in part.sessions] == wanted
             assert {part.total for part in parts} <= {len(wanted)}
 
-    def page(self, chosen, *, few=2_000, page=1, page_size=100):
-        lists = SessionLists(self.database.readers, few=few, stretch=3)
+    def page(self, chosen, *, few=2_000, page=1, page_size=100, cached=True):
+        cache = self.database.cache if cached else None
+        lists = SessionLists(self.database.readers, cache=cache, few=few, stretch=3)
         return self.loop.run_until_complete(lists.page(chosen, page=page, page_size=page_size))
 
     @precondition(lambda self: self.refs)
-    @rule(data=st.data(), few=st.sampled_from([0, 2_000]))
+    @rule(data=st.data(), few=st.sampled_from([0, 1, 2_000]))
     def searches_for_what_is_there(self, data, few):
         ref = self.refs[data.draw(st.sampled_from(sorted(self.refs)))]
         row = self.loop.run_until_complete(SessionRepository(self.database.readers).get(ref.session_id))
@@ -394,7 +419,7 @@ class SearchedSessions(RuleBasedStateMachine):
             connection.execute("ROLLBACK")
             return found, expected
 
-        found, expected = self.loop.run_until_complete(self.database.writer.exclusive(both))
+        found, expected = self.loop.run_until_complete(self.database.writer.exclusive(both, changes=False))
         assert found == expected
 
     def teardown(self):
@@ -407,7 +432,8 @@ def holds(row, search):
     """As the filter's description says it, without SQL."""
     in_json = orjson.dumps(search).decode()[1:-1]
     metadata = orjson.dumps(row.metadata).decode()
-    texts = [(row.session_id, search), (row.workflow_id, search), (row.title or "", search), (metadata, in_json)]
+    plain = [] if "\0" in search else [row.session_id, row.workflow_id, row.title or ""]
+    texts = [(metadata, in_json), *((text, search) for text in plain)]
     return any(lowered(piece) in lowered(text) for text, piece in texts)
 
 
