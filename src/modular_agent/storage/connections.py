@@ -9,6 +9,8 @@ __all__ = ["JOURNAL_SIZE_LIMIT", "open_reading", "open_writing"]
 
 JOURNAL_SIZE_LIMIT: Final = 64 * 1024 * 1024  # bytes
 BUSY_TIMEOUT_MS: Final = 5_000
+CACHE_KIB: Final = 16 * 1024  # of the writer: what a busy group changes, with the pages it looks at
+STATEMENTS: Final = 1_024  # prepared by the writer: inserts of one to 64 rows are a text each
 
 
 def open_writing(path: Path) -> sqlite3.Connection:
@@ -16,7 +18,7 @@ def open_writing(path: Path) -> sqlite3.Connection:
 
     `foreign_keys` is left off, because migrations need it off; the writer turns it on after them.
     """
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS)
     for pragma in (
         f"busy_timeout={BUSY_TIMEOUT_MS}",
         "journal_mode=WAL",
@@ -24,6 +26,7 @@ def open_writing(path: Path) -> sqlite3.Connection:
         "wal_autocheckpoint=0",
         f"journal_size_limit={JOURNAL_SIZE_LIMIT}",
         "temp_store=MEMORY",
+        f"cache_size=-{CACHE_KIB}",
     ):
         connection.execute(f"PRAGMA {pragma}")
     return connection

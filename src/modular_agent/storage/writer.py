@@ -38,7 +38,7 @@ GROUP_BYTES: Final = 8 * 1024 * 1024  # of records
 PATIENCE: Final = 0.005  # seconds before the loop steps aside for a starved writer
 HANDOVER: Final = 0.02  # seconds it steps aside at most
 IDLE: Final = 1.0  # seconds without work before the WAL is checkpointed
-CHECKPOINT_BYTES: Final = 4 * 1024 * 1024  # of records, about a third of the WAL they cause
+CHECKPOINT_BYTES: Final = 2 * 1024 * 1024  # of records: up to 50 MB of WAL, so that it is used again and not truncated
 CHECKPOINT_GROUPS: Final = 256
 OPEN_LIMIT: Final = 600.0  # seconds: a migration may take long
 
