@@ -20,7 +20,8 @@ from modular_agent.storage.migrations import upgrade
 from modular_agent.storage.models import log_files, metadata, records
 from modular_agent.storage.repositories.checkpoints import CheckpointRow, WriteRow, put_checkpoint, put_writes
 from modular_agent.storage.repositories.llm_calls import LlmCallRow, put_llm_call
-from modular_agent.storage.repositories.runs import NewRun, create_run
+from modular_agent.storage.repositories.run_steps import create_run
+from modular_agent.storage.repositories.runs import NewRun
 from modular_agent.storage.repositories.sessions import NewSession, create_session
 from modular_agent.storage.sql import marks
 from modular_agent.storage.unit_of_work import Counters, Fence, UnitOfWork, in_order

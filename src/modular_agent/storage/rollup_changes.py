@@ -5,6 +5,8 @@ Each function belongs to the transaction that makes, ends or deletes the rows, s
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
+from operator import add
 from typing import Any, Final
 
 import orjson
@@ -13,13 +15,12 @@ from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.models import llm_calls
 from modular_agent.storage.models.table import Table
 from modular_agent.storage.rollups import DAY, HOUR, HOURS_OF_DAY, Rollups, bucket
-from modular_agent.storage.sql import InsertTexts, column_list
+from modular_agent.storage.sql import InsertTexts, column_list, value_rows
 from modular_agent.storage.unit_of_work import Conflict
 
 __all__ = [
+    "RunSums",
     "add_rollups",
-    "count_run_end",
-    "count_run_start",
     "count_session",
     "forget_facts",
     "forget_runs",
@@ -28,14 +29,13 @@ __all__ = [
 
 _ENDS: Final = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.STOPPED)  # in the order of the columns
 _RUN_HOUR: Final = (
-    "INSERT INTO run_hour SELECT ?, tenant, workflow_id, ?, ?, ?, ?, ? FROM sessions WHERE n = ?"
-    " ON CONFLICT DO UPDATE SET started = started + excluded.started, completed = completed + excluded.completed,"
-    " failed = failed + excluded.failed, stopped = stopped + excluded.stopped,"
-    " active_us = active_us + excluded.active_us"
+    "INSERT INTO run_hour",
+    "ON CONFLICT DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in ("started", *_ENDS, "active_us")),
 )
 _RUN_HISTOGRAM: Final = (
-    "INSERT INTO histogram_day SELECT 'run', 'all', ?, tenant, '', ?, ? FROM sessions WHERE n = ?"
-    " ON CONFLICT DO UPDATE SET count = count + excluded.count"
+    "INSERT INTO histogram_day",
+    "ON CONFLICT DO UPDATE SET count = count + excluded.count",
 )
 _SESSION_HOUR: Final = (
     "INSERT INTO session_hour SELECT ?, tenant, ? FROM sessions WHERE n = ?"
@@ -51,33 +51,52 @@ def count_session(connection: sqlite3.Connection, session_n: int, *, created_at:
         connection.execute("DELETE FROM session_hour WHERE hour = ? AND count <= 0", (created_at // HOUR,))
 
 
-def count_run_start(connection: sqlite3.Connection, session_n: int, *, created_at: int, sign: int = 1) -> None:
-    """Counts a run that was made."""
-    connection.execute(_RUN_HOUR, (created_at // HOUR, sign, 0, 0, 0, 0, session_n))
-    _drop_empty_runs(connection, created_at, sign)
+class RunSums:
+    """Starts and ends of runs, to be added to the sums, or with `sign` -1 taken away. Times in µs."""
 
+    def __init__(self) -> None:
+        self._hours: dict[tuple[Any, ...], tuple[int, ...]] = {}
+        self._durations: dict[tuple[Any, ...], tuple[int, ...]] = {}
+        self._taken = False
 
-def count_run_end(
-    connection: sqlite3.Connection, session_n: int, status: RunStatus, *, ended_at: int, active_us: int, sign: int = 1
-) -> None:
-    """Counts how a run ended; with -1 takes an end away, because the run goes on or is deleted."""
-    ends = (sign * (status is end) for end in _ENDS)
-    connection.execute(_RUN_HOUR, (ended_at // HOUR, 0, *ends, sign * active_us, session_n))
-    connection.execute(_RUN_HISTOGRAM, (ended_at // DAY, bucket(active_us), sign, session_n))
-    _drop_empty_runs(connection, ended_at, sign)
-    if sign < 0:
-        connection.execute(
-            "DELETE FROM histogram_day WHERE measure = 'run' AND dimension = 'all' AND day = ? AND count <= 0",
-            (ended_at // DAY,),
-        )
+    def start(self, tenant: str, workflow_id: str, *, created_at: int, sign: int = 1) -> None:
+        """Counts a run that was made."""
+        self._add_hour((created_at // HOUR, tenant, workflow_id), (sign, 0, 0, 0, 0))
+        self._taken |= sign < 0
 
+    def end(
+        self, tenant: str, workflow_id: str, status: RunStatus, *, ended_at: int, active_us: int, sign: int = 1
+    ) -> None:
+        """Counts how a run ended; with -1 takes an end away, because the run goes on or is deleted."""
+        ends = (sign * (status is end) for end in _ENDS)
+        self._add_hour((ended_at // HOUR, tenant, workflow_id), (0, *ends, sign * active_us))
+        key = ("run", "all", ended_at // DAY, tenant, "", bucket(active_us))
+        (found,) = self._durations.get(key, (0,))
+        self._durations[key] = (found + sign,)
+        self._taken |= sign < 0
 
-def _drop_empty_runs(connection: sqlite3.Connection, at: int, sign: int) -> None:
-    if sign < 0:
-        connection.execute(
-            "DELETE FROM run_hour WHERE hour = ? AND started = 0 AND completed = 0 AND failed = 0 AND stopped = 0",
-            (at // HOUR,),
-        )
+    def store(self, connection: sqlite3.Connection) -> None:
+        """Adds all that was counted to the tables; rows that count nothing any more go."""
+        for (head, tail), sums in ((_RUN_HOUR, self._hours), (_RUN_HISTOGRAM, self._durations)):
+            rows = [(*key, *numbers) for key, numbers in sums.items()]
+            if rows:
+                connection.execute(f"{head} VALUES {value_rows(rows)} {tail}", [*chain.from_iterable(rows)])
+        if self._taken:
+            for hour, *_ in self._hours:
+                connection.execute(
+                    "DELETE FROM run_hour WHERE hour = ?"
+                    " AND started = 0 AND completed = 0 AND failed = 0 AND stopped = 0",
+                    (hour,),
+                )
+            for _, _, day, *_ in self._durations:
+                connection.execute(
+                    "DELETE FROM histogram_day WHERE measure = 'run' AND dimension = 'all' AND day = ? AND count <= 0",
+                    (day,),
+                )
+
+    def _add_hour(self, key: tuple[Any, ...], numbers: tuple[int, ...]) -> None:
+        found = self._hours.get(key)
+        self._hours[key] = numbers if found is None else tuple(map(add, found, numbers))
 
 
 def forget_runs(connection: sqlite3.Connection, session_n: int, *, limit: int) -> int:
@@ -86,32 +105,37 @@ def forget_runs(connection: sqlite3.Connection, session_n: int, *, limit: int) -
         "SELECT run_id, status, created_at, ended_at, active_us FROM runs WHERE session_n = ? LIMIT ?",
         (session_n, limit),
     ).fetchall()
-    _uncount_runs(connection, session_n, rows)
+    _count_runs(connection, _owner(connection, session_n), rows, sign=-1)
     connection.execute("DELETE FROM runs WHERE run_id IN (SELECT value FROM json_each(?))", (_keys(rows),))
     return len(rows)
 
 
 def move_runs(connection: sqlite3.Connection, session_n: int, workflow_id: str) -> None:
     """To be called before a session is bound to another workflow: its runs count for that one from then on."""
-    (former,) = connection.execute("SELECT workflow_id FROM sessions WHERE n = ?", (session_n,)).fetchone()
+    tenant, former = _owner(connection, session_n)
     if former == workflow_id:
         return
     rows = connection.execute(
         "SELECT run_id, status, created_at, ended_at, active_us FROM runs WHERE session_n = ?", (session_n,)
     ).fetchall()
-    _uncount_runs(connection, session_n, rows)
     connection.execute("UPDATE sessions SET workflow_id = ? WHERE n = ?", (workflow_id, session_n))
-    for _, status, created_at, ended_at, active_us in rows:
-        count_run_start(connection, session_n, created_at=created_at)
-        if ended_at is not None:
-            count_run_end(connection, session_n, RunStatus(status), ended_at=ended_at, active_us=active_us)
+    _count_runs(connection, (tenant, former), rows, sign=-1)
+    _count_runs(connection, (tenant, workflow_id), rows, sign=1)
 
 
-def _uncount_runs(connection: sqlite3.Connection, session_n: int, rows: Sequence[tuple[Any, ...]]) -> None:
+def _count_runs(
+    connection: sqlite3.Connection, owner: tuple[str, str], rows: Sequence[tuple[Any, ...]], *, sign: int
+) -> None:
+    sums = RunSums()
     for _, status, created_at, ended_at, active_us in rows:
-        count_run_start(connection, session_n, created_at=created_at, sign=-1)
+        sums.start(*owner, created_at=created_at, sign=sign)
         if ended_at is not None:
-            count_run_end(connection, session_n, RunStatus(status), ended_at=ended_at, active_us=active_us, sign=-1)
+            sums.end(*owner, RunStatus(status), ended_at=ended_at, active_us=active_us, sign=sign)
+    sums.store(connection)
+
+
+def _owner(connection: sqlite3.Connection, session_n: int) -> tuple[str, str]:
+    return connection.execute("SELECT tenant, workflow_id FROM sessions WHERE n = ?", (session_n,)).fetchone()
 
 
 def forget_facts(

@@ -1,13 +1,14 @@
 """SQL text made once from the tables; what runs is this text on a raw connection."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from modular_agent.storage.models.metadata import GREATEST, KEPT, LEAST
 from modular_agent.storage.models.table import Column, Table, quoted
 from modular_agent.storage.unit_of_work import Conflict
 
-__all__ = ["InsertTexts", "column_list", "marks"]
+__all__ = ["InsertTexts", "column_list", "marks", "value_rows"]
 
 EXACT_ROWS: Final = 64
 LARGE_ROWS: Final = (512, 256, 128)  # above EXACT_ROWS only these counts, so that SQLite's statement cache stays useful
@@ -23,6 +24,11 @@ def column_list(table: Table, *, alias: str = "") -> str:
 def marks(count: int) -> str:
     """`count` placeholders, separated by commas."""
     return ", ".join("?" * count)
+
+
+def value_rows(rows: Sequence[Sequence[Any]]) -> str:
+    """Placeholders for what stands behind VALUES; there is at least one row, and all are of one length."""
+    return ", ".join([f"({marks(len(rows[0]))})"] * len(rows))
 
 
 class InsertTexts:
@@ -44,7 +50,7 @@ class InsertTexts:
         while start < len(rows):
             count = self._chunk(len(rows) - start, limit)
             chunk = rows[start : start + count]
-            yield self._text(table, conflict, numbered, count), [value for row in chunk for value in row]
+            yield self._text(table, conflict, numbered, count), [*chain.from_iterable(chunk)]
             start += count
 
     @staticmethod

@@ -9,10 +9,10 @@ done again with a savepoint per unit, so that only the guilty one is refused.
 import contextlib
 import itertools
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from operator import add
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import orjson
 
@@ -32,11 +32,12 @@ from modular_agent.storage.models import log_files, metadata, records
 from modular_agent.storage.models.table import Table
 from modular_agent.storage.rollups import FACT_SESSION, FACT_TIMES, Rollups
 from modular_agent.storage.sql import InsertTexts, marks
-from modular_agent.storage.unit_of_work import UNNUMBERED, Committed, Conflict, Counters, UnitOfWork
+from modular_agent.storage.unit_of_work import UNNUMBERED, Committed, CommonStep, Conflict, Counters, UnitOfWork
 
 __all__ = ["GroupTransaction", "Outcome", "PreparedUnit"]
 
 Outcome: TypeAlias = "Committed[Any] | Exception"  # the result of a unit's own `then`
+Step: TypeAlias = Callable[[sqlite3.Connection], object]
 
 COUNTERS: Final = tuple(column.name for column in fields(Counters))
 _FATAL_CODES: Final = frozenset(
@@ -148,7 +149,10 @@ class GroupTransaction:
         outcomes: dict[int, Outcome] = {}
         for wave in [[each] for each in enumerate(group)] if isolated else _waves(group):
             units = [entry for _, entry in wave]
-            made = self._run_merged(units) if not isolated and not units[0].special else self._run_special(units)
+            if isolated:
+                made = [self._run_alone(units[0])]
+            else:
+                made = self._run_special(units) if units[0].special else self._run_merged(units)
             outcomes.update(zip((index for index, _ in wave), made, strict=True))
         self._flush_sessions()
         for table, sums in self._rollups.rows():
@@ -181,30 +185,45 @@ class GroupTransaction:
 
     def _run_special(self, units: list[PreparedUnit]) -> list[Outcome]:
         """Several special units, each about another session: their `first`s, what they write, their `then`s."""
-        self._flush_sessions()  # `first` and `then` see every earlier unit, the totals included
-        if len(units) == 1:
+        if units[0].unit.alone is None:
             return [self._run_alone(units[0])]
-        refused = {i: error for i, entry in enumerate(units) if (error := self._first_refuses(entry.unit))}
-        written = iter(self._run_merged([entry for i, entry in enumerate(units) if i not in refused]))
+        self._flush_sessions()  # `first` and `then` see every earlier unit, the totals included
+        firsts = self._run_steps([entry.unit.first for entry in units], self._guarded)
+        kept = [entry for entry, answer in zip(units, firsts, strict=True) if not isinstance(answer, Exception)]
+        written = self._run_merged(kept)
         self._flush_sessions()
-        outcomes: list[Outcome] = []
-        for i, entry in enumerate(units):
-            outcome = refused[i] if i in refused else next(written)
-            if i not in refused and not isinstance(outcome, Committed):
+        results = self._run_steps([entry.unit.then for entry in kept], lambda step: step(self._connection))
+        done: list[Outcome] = []
+        for entry, outcome, result in zip(kept, written, results, strict=True):
+            if not isinstance(outcome, Committed):
                 raise outcome  # after its `first`: unit by unit, that is undone too
-            if isinstance(outcome, Committed) and entry.unit.then is not None:
-                outcome = Committed(outcome.records, entry.unit.then(self._connection))
+            if isinstance(result, Exception):
+                raise result
             self._cursors.drop(entry.unit.forgets)
-            outcomes.append(outcome)
-        return outcomes
+            done.append(Committed(outcome.records, result))
+        rest = iter(done)
+        return [answer if isinstance(answer, Exception) else next(rest) for answer in firsts]
 
-    def _first_refuses(self, unit: UnitOfWork[Any]) -> Exception | None:
-        """Runs a unit's `first`; the error that it was refused with and undone."""
-        if unit.first is None:
-            return None
+    def _run_steps(self, steps: Sequence[Step | None], run: Callable[[Step], object]) -> list[object]:
+        """What the steps answer, or are refused with: common ones together, others by `run`."""
+        answers: list[object] = [None] * len(steps)
+        common: dict[Callable[..., list[Any]], dict[int, Any]] = {}  # the subjects, by what is done for all of them
+        for i, step in enumerate(steps):
+            if isinstance(step, CommonStep):
+                shared = cast("CommonStep[Any, Any]", step)
+                common.setdefault(shared.for_all, {})[i] = shared.subject
+            elif step is not None:
+                answers[i] = run(step)
+        for for_all, subjects in common.items():
+            for i, answer in zip(subjects, for_all(self._connection, [*subjects.values()]), strict=True):
+                answers[i] = answer
+        return answers
+
+    def _guarded(self, step: Step) -> Exception | None:
+        """Runs a `first`; the error that it was refused with and undone."""
         self._connection.execute("SAVEPOINT first")
         try:
-            unit.first(self._connection)
+            step(self._connection)
         except Exception as error:  # whatever a unit's own code raises is that unit's answer
             if not self._connection.in_transaction:
                 raise
@@ -215,6 +234,7 @@ class GroupTransaction:
         return None
 
     def _run_alone(self, entry: PreparedUnit) -> Outcome:
+        self._flush_sessions()
         connection, unit = self._connection, entry.unit
         before = self._cursors.snapshot(entry.sessions())
         connection.execute("SAVEPOINT unit")

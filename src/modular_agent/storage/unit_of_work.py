@@ -1,7 +1,7 @@
 """What a caller wants made durable, as data: the writer merges many of these into one transaction."""
 
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -10,8 +10,19 @@ from modular_agent.events import CommittedRecord, Record, SessionRef
 from modular_agent.storage.cache import Tag
 from modular_agent.storage.models.table import Table
 
-__all__ = ["UNNUMBERED", "Committed", "Conflict", "Counters", "Fence", "SessionRecord", "UnitOfWork", "in_order"]
+__all__ = [
+    "UNNUMBERED",
+    "Committed",
+    "CommonStep",
+    "Conflict",
+    "Counters",
+    "Fence",
+    "SessionRecord",
+    "UnitOfWork",
+    "in_order",
+]
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 UNNUMBERED: Final = 0  # the `n` of a session that does not exist yet
@@ -57,6 +68,25 @@ class Counters:
     def add(self, other: "Counters") -> None:
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(frozen=True, slots=True)
+class CommonStep(Generic[S, T]):
+    """A `first` or `then` that is done in a few statements for all units of a transaction with the same `for_all`.
+
+    `for_all` gets the subjects of all of them, each about another session, and returns what each is answered, or the
+    error that it is refused with: what is refused must have changed nothing.
+    """
+
+    for_all: Callable[[sqlite3.Connection, Sequence[S]], list[T | Exception]]
+    subject: S
+
+    def __call__(self, connection: sqlite3.Connection) -> T:
+        """The step alone; raises what it is refused with."""
+        (answer,) = self.for_all(connection, [self.subject])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 @dataclass(slots=True)

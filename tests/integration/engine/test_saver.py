@@ -19,7 +19,7 @@ from modular_agent.engine.channels import AppendLog
 from modular_agent.engine.store import Facts, RunKey
 from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.errors import StaleEpoch
-from modular_agent.storage.repositories.runs import transition_run
+from modular_agent.storage.repositories.run_steps import transition_run
 from modular_agent.storage.unit_of_work import UnitOfWork
 
 

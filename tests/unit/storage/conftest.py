@@ -8,7 +8,8 @@ import pytest
 from modular_agent.events import SessionRef
 from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.database import Database
-from modular_agent.storage.repositories.runs import NewRun, RunRow, create_run
+from modular_agent.storage.repositories.run_steps import create_run
+from modular_agent.storage.repositories.runs import NewRun, RunRow
 from modular_agent.storage.repositories.sessions import NewSession, create_session
 from modular_agent.storage.unit_of_work import UnitOfWork
 

@@ -7,7 +7,7 @@ from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import SessionBusy, SessionUnknown
 from modular_agent.storage.models import log_items, metadata
-from modular_agent.storage.repositories.runs import transition_run
+from modular_agent.storage.repositories.run_steps import transition_run
 from modular_agent.storage.repositories.sessions import SessionRepository, mark_deleted
 from modular_agent.storage.unit_of_work import UnitOfWork
 

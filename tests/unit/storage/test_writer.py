@@ -19,7 +19,8 @@ from modular_agent.storage.errors import (
     StorageFull,
 )
 from modular_agent.storage.models import checkpoints, errors, idempotency_keys
-from modular_agent.storage.repositories.runs import RunChange, change_run
+from modular_agent.storage.repositories.run_steps import change_run
+from modular_agent.storage.repositories.runs import RunChange
 from modular_agent.storage.repositories.sessions import NewSession, create_session
 from modular_agent.storage.unit_of_work import UNNUMBERED, Conflict, Counters, Fence, UnitOfWork, in_order
 

@@ -21,7 +21,8 @@ from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, RunStat
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import InterruptClosed, InterruptUnknown, StaleEpoch
 from modular_agent.storage.repositories.interrupts import InterruptRow, answer_interrupt
-from modular_agent.storage.repositories.runs import RunChange, RunRow, change_run
+from modular_agent.storage.repositories.run_steps import change_run
+from modular_agent.storage.repositories.runs import RunChange, RunRow
 from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
 from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 

@@ -21,12 +21,8 @@ from modular_agent.kit.clock import Clock
 from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import StaleEpoch
-from modular_agent.storage.repositories.runs import (
-    InboxRow,
-    RunRow,
-    add_to_inbox,
-    change_pending,
-)
+from modular_agent.storage.repositories.run_steps import change_pending
+from modular_agent.storage.repositories.runs import InboxRow, RunRow, add_to_inbox
 from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
 from modular_agent.storage.unit_of_work import UnitOfWork
 

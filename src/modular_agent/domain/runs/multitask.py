@@ -31,11 +31,11 @@ from modular_agent.lifecycle import ENDED_RUN_STATUSES
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, RunAlreadyActive
 from modular_agent.storage.repositories.idempotency import claim_key
+from modular_agent.storage.repositories.run_steps import change_pending
 from modular_agent.storage.repositories.runs import (
     InboxRow,
     RunRepository,
     add_to_inbox,
-    change_pending,
     take_inbox,
     take_inbox_of_run,
 )

@@ -31,16 +31,14 @@ from modular_agent.storage.repositories.api_keys import ApiKeyRow, charge_to_key
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, settled_checkpoint
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
 from modular_agent.storage.repositories.interrupts import InterruptRepository, forget_withdrawn, withdraw_interrupts
+from modular_agent.storage.repositories.run_steps import change_run, create_run, transition_run
 from modular_agent.storage.repositories.runs import (
     InboxRow,
     NewRun,
     RunChange,
     RunRepository,
     RunRow,
-    change_run,
-    create_run,
     take_inbox,
-    transition_run,
 )
 from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
 from modular_agent.storage.unit_of_work import UnitOfWork, in_order
@@ -266,7 +264,7 @@ class RunsService:
         unit: UnitOfWork[str | None] = UnitOfWork(then=settled_checkpoint(key.session), alone=key.session.n)
         records = [_run_record(key, status), *_new_messages(key, given)]
         self._store.add_facts(unit, key, Facts(records=records))
-        unit.first = in_order(*steps)
+        unit.first = in_order(*steps) if steps[1:] else steps[0]  # alone it is one step for many runs
         unit.touches = ("sessions", key.session.n)
         return now, (await self._writer.commit(unit)).result
 

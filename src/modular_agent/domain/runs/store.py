@@ -33,6 +33,7 @@ from modular_agent.storage.repositories.effects import NewEffect, record_attempt
 from modular_agent.storage.repositories.errors import ErrorRow, put_error
 from modular_agent.storage.repositories.interrupts import open_interrupt, withdraw_interrupts
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository, LlmCallRow, put_llm_call
+from modular_agent.storage.repositories.run_steps import change_run, transition_run
 from modular_agent.storage.repositories.sessions import SessionRepository
 from modular_agent.storage.repositories.spending import SpendingRepository, SpendingRow, add_spending
 from modular_agent.storage.unit_of_work import Committed, Conflict, Counters, Fence, UnitOfWork, in_order
@@ -115,7 +116,7 @@ class DatabaseRunStore:
     def change(self, run: RunKey, change: RunChange, facts: Facts) -> Awaitable[bool]:
         unit: UnitOfWork[Any] = UnitOfWork(alone=run.session.n)
         self.add_facts(unit, run, facts)
-        step = run_rows.transition_run(
+        step = transition_run(
             run.run_id,
             change.status,
             now_us=self._clock.now_us(),
@@ -257,7 +258,7 @@ def _rare_steps(run: RunKey, facts: Facts) -> list[Step]:
     if facts.inbox_taken:
         steps.append(run_rows.take_inbox(run.session, inbox_ids=facts.inbox_taken))
     if facts.clears_pending:
-        steps.append(run_rows.change_run(run.run_id, run_rows.RunChange(pending=None)))
+        steps.append(change_run(run.run_id, run_rows.RunChange(pending=None)))
     return steps
 
 

@@ -30,7 +30,8 @@ from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.api_keys import charge_to_key
 from modular_agent.storage.repositories.checkpoint_pruning import copy_checkpoint
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, CheckpointSummary, save_checkpoint
-from modular_agent.storage.repositories.runs import NewRun, RunRepository, create_run
+from modular_agent.storage.repositories.run_steps import create_run
+from modular_agent.storage.repositories.runs import NewRun, RunRepository
 from modular_agent.storage.repositories.sessions import (
     NewSession,
     SessionRepository,

@@ -15,7 +15,7 @@ from modular_agent.events import SessionRef
 from modular_agent.storage.models import checkpoint_writes, checkpoints, log_items
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.sql import column_list
-from modular_agent.storage.unit_of_work import Conflict, UnitOfWork
+from modular_agent.storage.unit_of_work import CommonStep, Conflict, UnitOfWork
 
 __all__ = [
     "CheckpointRepository",
@@ -33,6 +33,12 @@ __all__ = [
 
 _COLUMNS: Final = column_list(checkpoints)
 _WRITE_COLUMNS: Final = column_list(checkpoint_writes)
+_SETTLED: Final = (
+    "WITH newest(n, id) AS (SELECT j.value, (SELECT max(checkpoint_id) FROM checkpoints"
+    " WHERE session_n = j.value AND ns = '') FROM json_each(?) j)"
+    " SELECT json_group_array(json_array(n, id)) FROM newest WHERE id IS NOT NULL AND NOT EXISTS"
+    " (SELECT 1 FROM checkpoint_writes WHERE session_n = n AND ns = '' AND checkpoint_id = id)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,20 +169,17 @@ def save_checkpoint(
     return step
 
 
-def settled_checkpoint(session: SessionRef) -> Callable[[sqlite3.Connection], str | None]:
+def settled_checkpoint(session: SessionRef) -> CommonStep[SessionRef, str | None]:
     """The step that answers the root graph's newest checkpoint; None when tasks have written something after it."""
+    return CommonStep(_settled_checkpoints, session)
 
-    def step(connection: sqlite3.Connection) -> str | None:
-        (newest,) = connection.execute(
-            "SELECT max(checkpoint_id) FROM checkpoints WHERE session_n = ? AND ns = ''", (session.n,)
-        ).fetchone()
-        written = connection.execute(
-            "SELECT 1 FROM checkpoint_writes WHERE session_n = ? AND ns = '' AND checkpoint_id = ? LIMIT 1",
-            (session.n, newest),
-        ).fetchone()
-        return None if written is not None else newest
 
-    return step
+def _settled_checkpoints(
+    connection: sqlite3.Connection, sessions: Sequence[SessionRef]
+) -> list[str | Exception | None]:
+    (found,) = connection.execute(_SETTLED, (orjson.dumps([session.n for session in sessions]).decode(),)).fetchone()
+    settled: dict[int, str] = dict(orjson.loads(found))
+    return [settled.get(session.n) for session in sessions]
 
 
 class CheckpointRepository:

@@ -1,4 +1,4 @@
-"""Runs and their inbox. A status changes in one way only: `transition_run`, by the table in `lifecycle`."""
+"""Runs and their inbox; `run_steps` makes runs and changes them."""
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -11,20 +11,15 @@ import orjson
 from modular_agent.events import SessionRef
 from modular_agent.kit.ids import new_id
 from modular_agent.kit.pagination import CursorValue
-from modular_agent.lifecycle import (
-    ENDED_RUN_STATUSES,
-    SESSION_STATUS_OF_RUN,
-    RunStatus,
-    check_run_transition,
-)
-from modular_agent.storage.errors import RunAlreadyActive, RunUnknown, SessionUnknown, StaleEpoch
+from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.models import ACTIVE_STATUSES_SQL, run_inbox, runs
 from modular_agent.storage.readers import Readers
-from modular_agent.storage.rollup_changes import count_run_end, count_run_start
 from modular_agent.storage.sql import column_list, marks
+from modular_agent.storage.unit_of_work import CommonStep
 
 __all__ = [
     "KEEP",
+    "PLACES",
     "InboxRow",
     "Keep",
     "NewRun",
@@ -33,19 +28,16 @@ __all__ = [
     "RunRepository",
     "RunRow",
     "add_to_inbox",
-    "change_run",
-    "create_run",
     "inbox_waits",
     "take_inbox",
-    "transition_run",
 ]
 
 _COLUMNS: Final = column_list(runs)
 _INBOX_COLUMNS: Final = column_list(run_inbox)
-_JSON_COLUMNS: Final = tuple(
-    index
-    for index, column in enumerate(runs.columns)
-    if column.name in ("input", "limits", "spent", "pending", "result", "error")
+PLACES: Final = {column.name: place for place, column in enumerate(runs.columns)}
+_JSON_COLUMNS: Final = tuple(PLACES[name] for name in ("input", "limits", "spent", "pending", "result", "error"))
+_WAITING: Final = (
+    "SELECT json_group_array(session_n) FROM run_inbox WHERE session_n IN (SELECT value FROM json_each(?))"
 )
 
 
@@ -140,119 +132,16 @@ class RunChange:
     active_us: int = 0
     steps: int = 0
 
-    def assignments(self) -> tuple[list[str], list[Any]]:
-        """The SET terms and their values."""
-        terms: list[str] = []
-        values: list[Any] = []
-        for name in ("spent", "limits", "pending", "result", "error", "current_node"):
+    def apply(self, row: list[Any]) -> None:
+        """Changes the SQL values of a run."""
+        for name in ("spent", "limits", "pending", "result", "error"):
             value = getattr(self, name)
             if value is not KEEP:
-                terms.append(f"{name} = ?")
-                values.append(value if name == "current_node" or value is None else _json(value))
-        for name in ("active_us", "steps"):
-            if getattr(self, name):
-                terms.append(f"{name} = {name} + ?")
-                values.append(getattr(self, name))
-        return terms, values
-
-
-def create_run(new: NewRun) -> Callable[[sqlite3.Connection], RunRow]:
-    """The step that creates a run as the session's active one and sets the session's status.
-
-    To be a unit's `first` when the unit holds records of the run: `first_seq` is the session's newest `seq` then.
-    Raises `RunAlreadyActive`, `SessionUnknown`.
-    """
-
-    def step(connection: sqlite3.Connection) -> RunRow:
-        session = connection.execute(
-            "SELECT n, last_seq FROM sessions WHERE session_id = ? AND deleted_at IS NULL", (new.session.session_id,)
-        ).fetchone()
-        if session is None:
-            raise SessionUnknown(session_id=new.session.session_id)
-        n, last_seq = session
-        values = (new.run_id, n, new.status.value, new.epoch, _json(new.input), _json(new.limits), "{}", None)
-        created = _created_at(connection, n, new)
-        values += (created, created if new.status is RunStatus.RUNNING else None, None, 0, last_seq)
-        values += (None, 0, None, None)
-        rows = connection.execute(
-            f"INSERT INTO runs VALUES ({marks(len(values))}) ON CONFLICT (session_n) WHERE {ACTIVE_STATUSES_SQL}"
-            f" DO NOTHING RETURNING {_COLUMNS}",
-            values,
-        ).fetchall()
-        if not rows:
-            raise _already_active(connection, n)
-        count_run_start(connection, n, created_at=created)
-        _follow(connection, n, new.run_id, new.status, new.now_us)
-        return RunRow.of(rows[0])
-
-    return step
-
-
-def transition_run(
-    run_id: str,
-    target: RunStatus,
-    *,
-    now_us: int,
-    expected_epoch: int | None = None,
-    raise_epoch: bool = False,
-    change: RunChange | None = None,
-) -> Callable[[sqlite3.Connection], RunRow]:
-    """The step that changes a run's status, and its session's with it; its result is the changed run.
-
-    `started_at` is set by the first start, `ended_at` by an end (and taken away by a retry). Raises `RunUnknown`,
-    `StaleEpoch`, `IllegalTransition`, and `RunAlreadyActive` when a retry meets another active run.
-    """
-
-    def step(connection: sqlite3.Connection) -> RunRow:
-        run = _require(connection, run_id, expected_epoch)
-        check_run_transition(run.status, target)
-        terms, values = (change or RunChange()).assignments()
-        terms += ["status = ?", "epoch = epoch + ?", "ended_at = ?"]
-        values += [target.value, int(raise_epoch), now_us if target in ENDED_RUN_STATUSES else None]
-        if target is RunStatus.RUNNING and run.started_at is None:
-            terms.append("started_at = ?")
-            values.append(now_us)
-        if run.status in ENDED_RUN_STATUSES:
-            other = connection.execute(
-                f"SELECT 1 FROM runs WHERE session_n = ? AND {ACTIVE_STATUSES_SQL}", (run.session_n,)
-            ).fetchone()
-            if other is not None:
-                raise _already_active(connection, run.session_n)
-        changed = _set(connection, run_id, terms, values)
-        _count_ends(connection, run, changed)
-        _follow(connection, run.session_n, run_id, target, now_us)
-        return changed
-
-    return step
-
-
-def change_run(
-    run_id: str, change: RunChange, *, expected_epoch: int | None = None, raise_epoch: bool = False
-) -> Callable[[sqlite3.Connection], RunRow]:
-    """The step that changes a run but not its status. Raises `RunUnknown`, `StaleEpoch`."""
-
-    def step(connection: sqlite3.Connection) -> RunRow:
-        _require(connection, run_id, expected_epoch)
-        terms, values = change.assignments()
-        return _set(connection, run_id, [*terms, "epoch = epoch + ?"], [*values, int(raise_epoch)])
-
-    return step
-
-
-def change_pending(
-    run_id: str, change: Callable[[Any], Any], *, expected_epoch: int | None = None
-) -> Callable[[sqlite3.Connection], RunRow]:
-    """The step that makes a run's `pending` what `change` makes of it. Raises `RunUnknown`, `StaleEpoch`.
-
-    Of two at once none is lost: each sees what the one before it left.
-    """
-
-    def step(connection: sqlite3.Connection) -> RunRow:
-        row = _require(connection, run_id, expected_epoch)
-        terms, values = RunChange(pending=change(row.pending)).assignments()
-        return _set(connection, run_id, terms, values)
-
-    return step
+                row[PLACES[name]] = None if value is None else _json(value)
+        if self.current_node is not KEEP:
+            row[PLACES["current_node"]] = self.current_node
+        row[PLACES["active_us"]] += self.active_us
+        row[PLACES["steps"]] += self.steps
 
 
 def add_to_inbox(
@@ -299,14 +188,9 @@ def take_inbox_of_run(session: SessionRef, run_id: str) -> Callable[[sqlite3.Con
     return step
 
 
-def inbox_waits(session: SessionRef) -> Callable[[sqlite3.Connection], bool]:
+def inbox_waits(session: SessionRef) -> CommonStep[SessionRef, bool]:
     """The step that says whether anything waits for the session."""
-
-    def step(connection: sqlite3.Connection) -> bool:
-        found = connection.execute("SELECT 1 FROM run_inbox WHERE session_n = ? LIMIT 1", (session.n,)).fetchone()
-        return found is not None
-
-    return step
+    return CommonStep(_inboxes_wait, session)
 
 
 class RunRepository:
@@ -378,55 +262,15 @@ def _get(connection: sqlite3.Connection, run_id: str) -> RunRow | None:
     return None if row is None else RunRow.of(row)
 
 
-def _created_at(connection: sqlite3.Connection, n: int, new: NewRun) -> int:
-    """The time of the run, not before that of the run before it: a session's last run is the newest one."""
-    (last,) = connection.execute("SELECT max(created_at) FROM runs WHERE session_n = ?", (n,)).fetchone()
-    return max(new.now_us, last or 0)
-
-
 def _is_completed(connection: sqlite3.Connection, run_id: str | None) -> bool:
     run = None if run_id is None else _get(connection, run_id)
     return run is not None and run.status is RunStatus.COMPLETED
 
 
-def _require(connection: sqlite3.Connection, run_id: str, epoch: int | None) -> RunRow:
-    run = _get(connection, run_id)
-    if run is None:
-        raise RunUnknown(run_id=run_id)
-    if epoch is not None and run.epoch != epoch:
-        raise StaleEpoch(run_id=run_id, epoch=epoch)
-    return run
-
-
-def _set(connection: sqlite3.Connection, run_id: str, terms: list[str], values: list[Any]) -> RunRow:
-    row = connection.execute(
-        f"UPDATE runs SET {', '.join(terms)} WHERE run_id = ? RETURNING {_COLUMNS}", (*values, run_id)
-    ).fetchall()
-    return RunRow.of(row[0])
-
-
-def _count_ends(connection: sqlite3.Connection, before: RunRow, after: RunRow) -> None:
-    """A run counts where it last ended: a retry takes the former end away."""
-    for run, sign in ((before, -1), (after, 1)):
-        if run.ended_at is not None:
-            count_run_end(
-                connection, run.session_n, run.status, ended_at=run.ended_at, active_us=run.active_us, sign=sign
-            )
-
-
-def _follow(connection: sqlite3.Connection, n: int, run_id: str, status: RunStatus, now_us: int) -> None:
-    """Sets the session's status by its run's."""
-    connection.execute(
-        "UPDATE sessions SET status = ?, current_run_id = ?, updated_at = max(updated_at, ?) WHERE n = ?",
-        (SESSION_STATUS_OF_RUN[status].value, None if status in ENDED_RUN_STATUSES else run_id, now_us, n),
-    )
-
-
-def _already_active(connection: sqlite3.Connection, n: int) -> RunAlreadyActive:
-    run_id, status = connection.execute(
-        f"SELECT run_id, status FROM runs WHERE session_n = ? AND {ACTIVE_STATUSES_SQL}", (n,)
-    ).fetchone()
-    return RunAlreadyActive(run_id=run_id, status=status)
+def _inboxes_wait(connection: sqlite3.Connection, sessions: Sequence[SessionRef]) -> list[bool | Exception]:
+    (found,) = connection.execute(_WAITING, (_json([session.n for session in sessions]),)).fetchone()
+    waiting = set(orjson.loads(found))
+    return [session.n in waiting for session in sessions]
 
 
 def _inbox(connection: sqlite3.Connection, n: int) -> list[InboxRow]:

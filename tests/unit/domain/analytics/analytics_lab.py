@@ -17,7 +17,8 @@ from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.ids import new_id
 from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.database import Database
-from modular_agent.storage.repositories.runs import NewRun, create_run, transition_run
+from modular_agent.storage.repositories.run_steps import create_run, transition_run
+from modular_agent.storage.repositories.runs import NewRun
 from modular_agent.storage.repositories.sessions import NewSession, create_session
 from modular_agent.storage.rollup_rebuild import TABLES, rebuild
 from modular_agent.storage.unit_of_work import UnitOfWork

@@ -19,7 +19,7 @@ from modular_agent.storage.repositories.checkpoints import (
     put_writes,
     save_checkpoint,
 )
-from modular_agent.storage.repositories.runs import transition_run
+from modular_agent.storage.repositories.run_steps import transition_run
 from modular_agent.storage.unit_of_work import UnitOfWork
 
 

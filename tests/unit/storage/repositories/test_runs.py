@@ -7,15 +7,13 @@ from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.errors import RunAlreadyActive, RunUnknown, SessionUnknown, StaleEpoch
 from modular_agent.storage.models import ACTIVE_STATUSES_SQL
+from modular_agent.storage.repositories.run_steps import change_run, create_run, transition_run
 from modular_agent.storage.repositories.runs import (
     NewRun,
     RunChange,
     RunRepository,
     add_to_inbox,
-    change_run,
-    create_run,
     take_inbox,
-    transition_run,
 )
 from modular_agent.storage.repositories.sessions import SessionRepository
 from modular_agent.storage.unit_of_work import UnitOfWork

@@ -1,0 +1,254 @@
+"""The steps that make runs and change them. A status changes by `transition_run` only, as `lifecycle` allows.
+
+Starts and ends of many runs come in one transaction: each is done for all of them together.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from modular_agent.errors import AgentError
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, SESSION_STATUS_OF_RUN, RunStatus, check_run_transition
+from modular_agent.storage.errors import RunAlreadyActive, RunUnknown, SessionUnknown, StaleEpoch
+from modular_agent.storage.models import ACTIVE_STATUSES_SQL, runs
+from modular_agent.storage.repositories.runs import (
+    PLACES,
+    NewRun,
+    RunChange,
+    RunRow,
+)
+from modular_agent.storage.rollup_changes import RunSums
+from modular_agent.storage.sql import column_list, value_rows
+from modular_agent.storage.unit_of_work import CommonStep
+
+__all__ = ["change_pending", "change_run", "create_run", "transition_run"]
+
+_ACTIVE: Final = f"LEFT JOIN runs a ON a.session_n = s.n AND a.{ACTIVE_STATUSES_SQL}"
+_STARTING: Final = (
+    "SELECT json_group_array(json_array(s.session_id, s.n, s.tenant, s.workflow_id, s.last_seq,"
+    " (SELECT max(created_at) FROM runs WHERE session_n = s.n), a.run_id, a.status))"
+    f" FROM sessions s {_ACTIVE} WHERE s.session_id IN (SELECT value FROM json_each(?)) AND s.deleted_at IS NULL"
+)
+_CHANGING: Final = (
+    "SELECT json_group_array(json_array(s.tenant, s.workflow_id, a.run_id, a.status,"
+    f" json_array({column_list(runs, alias='r')}))) FROM runs r JOIN sessions s ON s.n = r.session_n {_ACTIVE}"
+    " WHERE r.run_id IN (SELECT value FROM json_each(?))"
+)
+_FIXED: Final = ("run_id", "session_n", "input", "created_at", "first_seq")
+_CHANGED: Final = tuple(name for name in PLACES if name not in _FIXED)
+
+
+class _Session(NamedTuple):
+    """What a new run has to know of its session."""
+
+    n: int
+    tenant: str
+    workflow_id: str
+    last_seq: int
+    last_run_at: int | None
+    active: str | None
+    active_status: str | None
+
+
+class _Stored(NamedTuple):
+    """A run as it is, with its session's owner and active run."""
+
+    tenant: str
+    workflow_id: str
+    active: str | None
+    active_status: str | None
+    row: list[Any]  # SQL values
+
+
+def create_run(new: NewRun) -> CommonStep[NewRun, RunRow]:
+    """The step that creates a run as the session's active one and sets the session's status.
+
+    To be a unit's `first` when the unit holds records of the run: `first_seq` is the session's newest `seq` then.
+    Raises `RunAlreadyActive`, `SessionUnknown`.
+    """
+    return CommonStep(_create_runs, new)
+
+
+def _create_runs(connection: sqlite3.Connection, new: Sequence[NewRun]) -> list[RunRow | Exception]:
+    (found,) = connection.execute(_STARTING, (_json([each.session.session_id for each in new]),)).fetchone()
+    sessions = {session_id: _Session(*rest) for session_id, *rest in orjson.loads(found)}
+    answers = [_new_row(each, sessions.get(each.session.session_id)) for each in new]
+    made = [(each, row) for each, row in zip(new, answers, strict=True) if isinstance(row, list)]
+    if made:
+        rows = [row for _, row in made]
+        connection.execute(f"INSERT INTO runs VALUES {value_rows(rows)}", [*chain.from_iterable(rows)])
+        sums = RunSums()
+        for each, row in made:
+            session = sessions[each.session.session_id]
+            sums.start(session.tenant, session.workflow_id, created_at=row[PLACES["created_at"]])
+        sums.store(connection)
+        _follow(connection, ((row, each.now_us) for each, row in made))
+    return [RunRow.of(row) if isinstance(row, list) else row for row in answers]
+
+
+def _new_row(new: NewRun, session: _Session | None) -> list[Any] | Exception:
+    """The run's row, or why there cannot be one."""
+    if session is None:
+        return SessionUnknown(session_id=new.session.session_id)
+    if session.active is not None:
+        return RunAlreadyActive(run_id=session.active, status=str(session.active_status))
+    created = max(new.now_us, session.last_run_at or 0)  # a session's last run is the newest one
+    started = created if new.status is RunStatus.RUNNING else None
+    texts = (_json(new.input), _json(new.limits), "{}", None)
+    times = (created, started, None, 0)
+    return [
+        *(new.run_id, session.n, new.status.value, new.epoch, *texts, *times),
+        *(session.last_seq, None, 0, None, None),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Transition:
+    run_id: str
+    target: RunStatus
+    now_us: int
+    expected_epoch: int | None
+    raise_epoch: bool
+    change: RunChange
+
+
+def transition_run(
+    run_id: str,
+    target: RunStatus,
+    *,
+    now_us: int,
+    expected_epoch: int | None = None,
+    raise_epoch: bool = False,
+    change: RunChange | None = None,
+) -> CommonStep[_Transition, RunRow]:
+    """The step that changes a run's status, and its session's with it; its result is the changed run.
+
+    `started_at` is set by the first start, `ended_at` by an end (and taken away by a retry). Raises `RunUnknown`,
+    `StaleEpoch`, `IllegalTransition`, and `RunAlreadyActive` when a retry meets another active run.
+    """
+    transition = _Transition(run_id, target, now_us, expected_epoch, raise_epoch, change or RunChange())
+    return CommonStep(_transition_runs, transition)
+
+
+def _transition_runs(connection: sqlite3.Connection, transitions: Sequence[_Transition]) -> list[RunRow | Exception]:
+    found = _stored(connection, [each.run_id for each in transitions])
+    answers = [_transitioned(each, found.get(each.run_id)) for each in transitions]
+    changed = [(each, row) for each, row in zip(transitions, answers, strict=True) if isinstance(row, list)]
+    if changed:
+        _store(connection, [row for _, row in changed])
+        sums = RunSums()
+        for each, row in changed:
+            before = found[each.run_id]
+            _count_end(sums, before, before.row, sign=-1)  # a run counts where it last ended
+            _count_end(sums, before, row, sign=1)
+        sums.store(connection)
+        _follow(connection, ((row, each.now_us) for each, row in changed))
+    return [RunRow.of(row) if isinstance(row, list) else row for row in answers]
+
+
+def _transitioned(wanted: _Transition, stored: _Stored | None) -> list[Any] | Exception:
+    """The run's new row, or why it cannot change."""
+    try:
+        row = _required(stored, wanted.run_id, wanted.expected_epoch)
+        check_run_transition(RunStatus(row[PLACES["status"]]), wanted.target)
+    except AgentError as error:
+        return error
+    assert stored is not None
+    if row[PLACES["status"]] in ENDED_RUN_STATUSES and stored.active is not None:
+        return RunAlreadyActive(run_id=stored.active, status=str(stored.active_status))
+    wanted.change.apply(row)
+    row[PLACES["status"]] = wanted.target.value
+    row[PLACES["epoch"]] += int(wanted.raise_epoch)
+    row[PLACES["ended_at"]] = wanted.now_us if wanted.target in ENDED_RUN_STATUSES else None
+    if wanted.target is RunStatus.RUNNING and row[PLACES["started_at"]] is None:
+        row[PLACES["started_at"]] = wanted.now_us
+    return row
+
+
+def change_run(
+    run_id: str, change: RunChange, *, expected_epoch: int | None = None, raise_epoch: bool = False
+) -> Callable[[sqlite3.Connection], RunRow]:
+    """The step that changes a run but not its status. Raises `RunUnknown`, `StaleEpoch`."""
+
+    def step(connection: sqlite3.Connection) -> RunRow:
+        row = _required(_stored(connection, [run_id]).get(run_id), run_id, expected_epoch)
+        change.apply(row)
+        row[PLACES["epoch"]] += int(raise_epoch)
+        _store(connection, [row])
+        return RunRow.of(row)
+
+    return step
+
+
+def change_pending(
+    run_id: str, change: Callable[[Any], Any], *, expected_epoch: int | None = None
+) -> Callable[[sqlite3.Connection], RunRow]:
+    """The step that makes a run's `pending` what `change` makes of it. Raises `RunUnknown`, `StaleEpoch`.
+
+    Of two at once none is lost: each sees what the one before it left.
+    """
+
+    def step(connection: sqlite3.Connection) -> RunRow:
+        row = _required(_stored(connection, [run_id]).get(run_id), run_id, expected_epoch)
+        RunChange(pending=change(RunRow.of(row).pending)).apply(row)
+        _store(connection, [row])
+        return RunRow.of(row)
+
+    return step
+
+
+def _stored(connection: sqlite3.Connection, run_ids: Sequence[str]) -> dict[str, _Stored]:
+    (found,) = connection.execute(_CHANGING, (_json(run_ids),)).fetchone()
+    return {each[-1][0]: _Stored(*each) for each in orjson.loads(found)}
+
+
+def _required(stored: _Stored | None, run_id: str, epoch: int | None) -> list[Any]:
+    """A copy of the run's row."""
+    if stored is None:
+        raise RunUnknown(run_id=run_id)
+    if epoch is not None and stored.row[PLACES["epoch"]] != epoch:
+        raise StaleEpoch(run_id=run_id, epoch=epoch)
+    return list(stored.row)
+
+
+def _store(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
+    values = [[row[0], *(row[PLACES[name]] for name in _CHANGED)] for row in rows]
+    connection.execute(
+        f"WITH v(run_id, {', '.join(_CHANGED)}) AS (VALUES {value_rows(values)}) UPDATE runs SET"
+        f" {', '.join(f'{name} = v.{name}' for name in _CHANGED)} FROM v WHERE runs.run_id = v.run_id",
+        [*chain.from_iterable(values)],
+    )
+
+
+def _count_end(sums: RunSums, owner: _Stored, row: Sequence[Any], *, sign: int) -> None:
+    if row[PLACES["ended_at"]] is not None:
+        sums.end(
+            owner.tenant,
+            owner.workflow_id,
+            RunStatus(row[PLACES["status"]]),
+            ended_at=row[PLACES["ended_at"]],
+            active_us=row[PLACES["active_us"]],
+            sign=sign,
+        )
+
+
+def _follow(connection: sqlite3.Connection, changed: Iterable[tuple[Sequence[Any], int]]) -> None:
+    """Sets the status of sessions by their runs', each changed at a time."""
+    values: list[tuple[Any, ...]] = []
+    for row, now_us in changed:
+        status = RunStatus(row[PLACES["status"]])
+        current = None if status in ENDED_RUN_STATUSES else row[PLACES["run_id"]]
+        values.append((row[PLACES["session_n"]], SESSION_STATUS_OF_RUN[status].value, current, now_us))
+    connection.execute(
+        f"WITH v(n, status, run_id, at) AS (VALUES {value_rows(values)}) UPDATE sessions SET status = v.status,"
+        " current_run_id = v.run_id, updated_at = max(updated_at, v.at) FROM v WHERE sessions.n = v.n",
+        [*chain.from_iterable(values)],
+    )
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
