@@ -8,7 +8,7 @@ those very bytes. Token deltas alone (`Delta`) are never stored.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -98,8 +98,7 @@ class Record:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class CommittedRecord:
+class CommittedRecord(NamedTuple):
     """A record as it stands in the log. `line` is its JSON object in UTF-8 and ends with a newline; `ts` is in µs."""
 
     session: SessionRef

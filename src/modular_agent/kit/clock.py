@@ -38,8 +38,12 @@ def utc_datetime(us: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
 
 
+@lru_cache(maxsize=256)
 def rfc3339(us: int) -> str:
-    """`us` microseconds since the epoch as `2025-10-22T17:48:00.000000Z` (RFC 3339, always 27 characters)."""
+    """`us` microseconds since the epoch as `2025-10-22T17:48:00.000000Z` (RFC 3339, always 27 characters).
+
+    Cached because all records of a transaction have one time, which is written down in their lines and events.
+    """
     seconds, rest = divmod(us, MICROSECONDS)
     return f"{_to_the_second(seconds)}.{rest:06d}Z"
 

@@ -54,8 +54,13 @@ class LogCursors:
         self._limit = limit
 
     def load(self, connection: sqlite3.Connection, session_ns: Iterable[int]) -> None:
-        """Reads the cursors that are missing; a session that does not exist gets none."""
-        missing = [n for n in session_ns if n not in self._cursors]
+        """Reads the cursors that are missing, for use now; a session that does not exist gets none."""
+        missing: list[int] = []
+        for n in session_ns:
+            if n in self._cursors:
+                self._cursors.move_to_end(n)
+            else:
+                missing.append(n)
         if not missing:
             return
         (found,) = connection.execute(_SESSIONS, (orjson.dumps(missing).decode(),)).fetchone()
@@ -63,10 +68,7 @@ class LogCursors:
             self._cursors[n] = LogCursor(session_id, tenant, seq, ts, month or 0, length or 0)
 
     def get(self, n: int) -> LogCursor | None:
-        cursor = self._cursors.get(n)
-        if cursor is not None:
-            self._cursors.move_to_end(n)
-        return cursor
+        return self._cursors.get(n)
 
     def snapshot(self, session_ns: Iterable[int]) -> dict[int, LogCursor | None]:
         """Copies to go back to with `restore`."""

@@ -27,7 +27,7 @@ from modular_agent.storage.errors import (
     StorageFull,
     storage_error,
 )
-from modular_agent.storage.log_cursors import LogCursor, LogCursors, month_of
+from modular_agent.storage.log_cursors import LogCursors, month_of
 from modular_agent.storage.models import log_files, metadata, records
 from modular_agent.storage.models.table import Table
 from modular_agent.storage.rollups import FACT_SESSION, FACT_TIMES, Rollups
@@ -317,6 +317,8 @@ class GroupTransaction:
             for (session, record), body in zip(entry.unit.records, entry.bodies, strict=True):
                 ref = self._number(session) if session.n == UNNUMBERED else session
                 made.append(self._place(ref, record, body, rows, month))
+            for n in {record.session.n for record in made}:
+                self._note(n)
             placed.append(tuple(made))
         if rows:
             self._execute(records, Conflict.FAIL, rows, numbered=True)
@@ -342,13 +344,13 @@ class GroupTransaction:
         rows.append((session.n, cursor.seq, cursor.ts, kind, record.record_id, record.run_id, record.node, *place))
         cursor.length += size
         self.bytes_since_checkpoint += size
-        self._note(session.n, cursor)
         return CommittedRecord(session, cursor.seq, cursor.ts, kind, record.record_id, record.run_id, record.node, line)
 
-    def _note(self, n: int, cursor: LogCursor) -> None:
-        change = self._changes.get(n)
-        if change is None:
-            change = self._changes[n] = _SessionChange()
+    def _note(self, n: int) -> None:
+        """Notes where the log of a session ends now."""
+        cursor = self._cursors.get(n)
+        assert cursor is not None
+        change = self._changes.setdefault(n, _SessionChange())
         change.seq, change.ts = cursor.seq, cursor.ts
         self._files[n, cursor.month] = cursor.length
 
