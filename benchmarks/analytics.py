@@ -14,9 +14,10 @@ from modular_agent.kit.clock import SystemClock
 from modular_agent.storage.connections import open_writing
 from modular_agent.storage.migrations import upgrade
 from modular_agent.storage.models import llm_calls
+from modular_agent.storage.prepared_units import PreparedUnit
 from modular_agent.storage.repositories.llm_calls import LlmCallRow, put_llm_call
 from modular_agent.storage.repositories.sessions import NewSession, create_session
-from modular_agent.storage.transaction import GroupTransaction, PreparedUnit
+from modular_agent.storage.transaction import GroupTransaction
 from modular_agent.storage.unit_of_work import UnitOfWork
 
 CALLS = 20_000

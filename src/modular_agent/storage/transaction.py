@@ -9,10 +9,10 @@ done again with a savepoint per unit, so that only the guilty one is refused.
 import contextlib
 import itertools
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from operator import add
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import orjson
 
@@ -30,11 +30,12 @@ from modular_agent.storage.errors import (
 from modular_agent.storage.log_cursors import LogCursors, month_of
 from modular_agent.storage.models import log_files, metadata, records
 from modular_agent.storage.models.table import Table
+from modular_agent.storage.prepared_units import Fact, PreparedUnit, waves
 from modular_agent.storage.rollups import FACT_SESSION, FACT_TIMES, Rollups
 from modular_agent.storage.sql import InsertTexts, marks
 from modular_agent.storage.unit_of_work import UNNUMBERED, Committed, CommonStep, Conflict, Counters, UnitOfWork
 
-__all__ = ["GroupTransaction", "Outcome", "PreparedUnit"]
+__all__ = ["GroupTransaction", "Outcome"]
 
 Outcome: TypeAlias = "Committed[Any] | Exception"  # the result of a unit's own `then`
 Step: TypeAlias = Callable[[sqlite3.Connection], object]
@@ -51,35 +52,6 @@ _FATAL_CODES: Final = frozenset(
 )
 _SESSION_VALUES: Final = f"({marks(4 + len(COUNTERS))})"
 _EPOCHS: Final = "SELECT json_group_object(run_id, epoch) FROM runs WHERE run_id IN (SELECT value FROM json_each(?))"
-
-
-class _Fact(NamedTuple):
-    table: Table
-    tenant: str
-    row: tuple[Any, ...]  # SQL values
-
-
-@dataclass(slots=True)
-class PreparedUnit:
-    """A unit with its records encoded (on the event loop, once), in the order of `unit.records`."""
-
-    unit: UnitOfWork[Any]
-    bodies: list[bytes]
-    facts: list[_Fact] = field(default_factory=list[_Fact])  # those inserted, as they were
-
-    @property
-    def special(self) -> bool:
-        """Whether the unit needs a savepoint of its own."""
-        unit = self.unit
-        return (
-            unit.first is not None
-            or unit.then is not None
-            or any(entry.session.n == UNNUMBERED for entry in unit.records)
-        )
-
-    def sessions(self) -> set[int]:
-        owners = {row[FACT_SESSION] for _, row in self.unit.facts} - {None}
-        return {entry.session.n for entry in self.unit.records} | self.unit.counters.keys() | self.unit.forgets | owners
 
 
 @dataclass(slots=True)
@@ -147,7 +119,7 @@ class GroupTransaction:
         self._rollups.clear()
         self._now = self._clock.now_us()
         outcomes: dict[int, Outcome] = {}
-        for wave in [[each] for each in enumerate(group)] if isolated else _waves(group):
+        for wave in [[each] for each in enumerate(group)] if isolated else waves(group):
             units = [entry for _, entry in wave]
             if isolated:
                 made = [self._run_alone(units[0])]
@@ -391,18 +363,18 @@ class GroupTransaction:
         units[0].facts = kept
         return len(units[0].unit.facts)
 
-    def _stamped(self, unit: UnitOfWork[Any]) -> Iterable[_Fact]:
+    def _stamped(self, unit: UnitOfWork[Any]) -> Iterable[Fact]:
         """The unit's facts with their tenant and with the time that its records have in the log."""
         logged = {entry.session.n for entry in unit.records}
         for table, row in unit.facts:
             cursor = None if row[FACT_SESSION] is None else self._cursors.get(row[FACT_SESSION])
             if cursor is None:
-                yield _Fact(table, "", row)
+                yield Fact(table, "", row)
             elif row[FACT_SESSION] in logged:
                 place = FACT_TIMES[table]
-                yield _Fact(table, cursor.tenant, (*row[:place], cursor.ts, *row[place + 1 :]))
+                yield Fact(table, cursor.tenant, (*row[:place], cursor.ts, *row[place + 1 :]))
             else:
-                yield _Fact(table, cursor.tenant, row)
+                yield Fact(table, cursor.tenant, row)
 
     def _count_facts(self, entry: PreparedUnit) -> None:
         for table, tenant, row in entry.facts:
@@ -439,28 +411,6 @@ class GroupTransaction:
             parameters += (n, change.seq, change.ts, max(self._now, change.ts))
             parameters += [getattr(change.counters, name) for name in COUNTERS]
         self._connection.execute(text, parameters)
-
-
-_Wave: TypeAlias = "list[tuple[int, PreparedUnit]]"  # with their places in the group
-
-
-def _waves(group: Sequence[PreparedUnit]) -> Iterator[_Wave]:
-    """The group in as few waves as its order allows: special units of different sessions, or others.
-
-    A session's units keep their order, and so does whatever is not about one session alone.
-    """
-    merged: _Wave = []
-    special: dict[int | None, tuple[int, PreparedUnit]] = {}  # by session
-    for index, entry in enumerate(group):
-        session = entry.unit.alone
-        if session is None or session in special or None in special:
-            yield from filter(None, (merged, [*special.values()]))
-            merged, special = [], {}
-        if entry.special:
-            special[session] = (index, entry)
-        else:
-            merged.append((index, entry))
-    yield from filter(None, (merged, [*special.values()]))
 
 
 def _summed(table: Table, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

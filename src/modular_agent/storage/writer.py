@@ -23,7 +23,8 @@ from modular_agent.storage.cache import ANY, Cache, Tag
 from modular_agent.storage.connections import JOURNAL_SIZE_LIMIT, open_writing
 from modular_agent.storage.errors import StorageBusy, StorageClosed
 from modular_agent.storage.hours import tags_of_hour
-from modular_agent.storage.transaction import GroupTransaction, Outcome, PreparedUnit
+from modular_agent.storage.prepared_units import PreparedUnit
+from modular_agent.storage.transaction import GroupTransaction, Outcome
 from modular_agent.storage.unit_of_work import Committed, UnitOfWork
 
 __all__ = ["CommitListener", "Writer"]

@@ -13,10 +13,11 @@ from modular_agent.kit.clock import SystemClock
 from modular_agent.storage.connections import open_writing
 from modular_agent.storage.migrations import upgrade
 from modular_agent.storage.models import idempotency_keys
+from modular_agent.storage.prepared_units import PreparedUnit
 from modular_agent.storage.repositories.run_steps import create_run
 from modular_agent.storage.repositories.runs import NewRun
 from modular_agent.storage.repositories.sessions import NewSession, create_session
-from modular_agent.storage.transaction import GroupTransaction, PreparedUnit
+from modular_agent.storage.transaction import GroupTransaction
 from modular_agent.storage.unit_of_work import Committed, Counters, Fence, UnitOfWork
 
 SESSIONS = [SessionRef(1, "s-1"), SessionRef(2, "s-2")]
