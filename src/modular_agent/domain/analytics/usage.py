@@ -79,8 +79,11 @@ class Usage:
 
 
 def dollars(nano: int, *, tokens: int, unpriced: int) -> float | None:
-    """US dollars; None where nothing but tokens without a known price was used: that is not free."""
-    return None if unpriced and unpriced == tokens else nano / NANO
+    """US dollars; None where nothing is known but tokens without a price: that is not free.
+
+    A call may have a cost and no tokens, where its provider says the one and not the other.
+    """
+    return None if unpriced and unpriced == tokens and not nano else nano / NANO
 
 
 def rate(part: int, whole: int) -> float | None:

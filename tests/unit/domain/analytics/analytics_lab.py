@@ -232,9 +232,10 @@ class Scan:
     def cost(self, calls: Iterable[dict[str, Any]]) -> float | None:
         calls = list(calls)
         usage = self.usage(calls)
-        if usage["unpriced_tokens"] and usage["unpriced_tokens"] == usage["total_tokens"]:
+        paid = sum(round(call["amount"] * 1e9) for call in calls if not call["unpriced"]) / 1e9
+        if not paid and usage["unpriced_tokens"] and usage["unpriced_tokens"] == usage["total_tokens"]:
             return None
-        return sum(round(call["amount"] * 1e9) for call in calls if not call["unpriced"]) / 1e9
+        return paid
 
     def by(self, key: Callable[[dict[str, Any]], str]) -> dict[str, list[dict[str, Any]]]:
         groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
