@@ -26,6 +26,7 @@ REFUSALS = {
 }
 CONTROLS = ("pause", "pause", "resume", "resume", "resume", "step", "stop", "retry")
 QUIET = ("record_id", "session_id", "metadata", "messages", "usage", "parameters")  # of no use in a story
+OUTLINE = ("run", "control", "interrupt")
 ANSWER_LIMIT = 60.0  # seconds, longer than any model or tool takes: a control that is never answered is a fault
 
 
@@ -195,13 +196,15 @@ class Operator:
             raise AssertionError(f"{error}\n{await self.story()}") from error
 
     async def story(self) -> str:
-        """The session, its runs and questions, and the end of its log, for whoever has to find out."""
+        """The session, its runs and questions, an outline of its log and its end, for whoever has to find out."""
         session = await self.server.session(self.session_id)
         runs = (await self.server.get(f"/sessions/{self.session_id}/runs"))["runs"]
         questions = (await self.server.get(f"/sessions/{self.session_id}/interrupts"))["interrupts"]
+        records = await self.server.records(self.session_id)
         told = [
             " ".join(f"{key}={value}" for key, value in record.items() if value and key not in QUIET)[:300]
-            for record in (await self.server.records(self.session_id))[-120:]
+            for record in records
+            if record in records[-80:] or record["record_type"] in OUTLINE or record.get("message_type") == "user"
         ]
         return "\n".join([f"status {session['status']}", *map(str, [*runs, *questions]), *told])
 
@@ -242,16 +245,13 @@ class Operator:
         return records
 
     def _check_inputs(self, records: Records) -> None:
-        """Of what was acknowledged each is in the log once: in the conversation, or said to have been dropped.
+        """Of what was acknowledged each is in the log once: as a message, or as dropped with the run that it was for.
 
-        That the conversation is the state is looked at elsewhere; so this is about what never reached the log.
+        That the conversation is the state is looked at elsewhere; so this is about what never reached the log. What a
+        model inside a sub-workflow took is in that one's conversation.
         """
         own = [record for record in records if "copied_from" not in record["metadata"]]
-        logged = Counter(
-            record["content"]
-            for record in own
-            if record.get("message_type") == "user" and record["metadata"].get("in_conversation") is not False
-        )
+        logged = Counter(record["content"] for record in own if record.get("message_type") == "user")
         dropped = Counter(messages_dropped(own))
         assert not [text for text, count in (logged + dropped).items() if count > 1 and text.startswith("ROAM")]
         assert self.given <= logged.keys(), f"acknowledged and not in the log: {self.given - logged.keys()}"

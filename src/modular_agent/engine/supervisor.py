@@ -17,6 +17,7 @@ import langsmith
 import structlog
 
 from modular_agent.engine.errors import QueueFull, RunNotHere
+from modular_agent.engine.open_calls import interrupted
 from modular_agent.engine.run import Outcome, Run, RunServices, Ticket
 from modular_agent.engine.store import Facts, RunChange, RunKey
 from modular_agent.engine.threads import WatchedThreads
@@ -24,7 +25,7 @@ from modular_agent.errors import AgentError, Kind, ServerStopping
 from modular_agent.events import Record, RecordType
 from modular_agent.kit.clock import MICROSECONDS
 from modular_agent.kit.timings import note
-from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, SESSION_STATUS_OF_RUN, RunStatus
 
 __all__ = ["Admission", "Ended", "Supervisor"]
 
@@ -240,15 +241,25 @@ class Supervisor:
             reason=reason,
             result=change.result,
             error=change.error,
-            execution_time=round(run.active_seconds(), 6),
+            execution_time=(run.ticket.active_us + change.active_us) / MICROSECONDS,
             usage=run.context.budget.spent(),
             execution_path=progress.path[-20:],
             path_length=len(progress.path),
         )
         facts = run.unwritten()
+        if change.status in ENDED_RUN_STATUSES:
+            facts.records += await self._interrupted(run.ticket.key, change.status, facts)
         facts.records.append(record)
         facts.charges += run.context.budget.charges()
         return await self._services.store.change(run.ticket.key, change, facts)
+
+    async def _interrupted(self, key: RunKey, status: RunStatus, facts: Facts) -> list[Record]:
+        """What is said of tool calls that the run's end leaves open; of one that was never cut there are none."""
+        if status is RunStatus.COMPLETED and key.epoch == 1:
+            return []
+        written = [(call["node"], call) for call in await self._services.store.tool_calls(key)]
+        about = [(r.node, r.fields) for r in facts.records if r.record_type is RecordType.TOOL_CALL]
+        return interrupted(key.run_id, [*written, *about])
 
     # -- control -----------------------------------------------------------------------------------------------
 
