@@ -36,6 +36,9 @@ async def check_sums(server: ServerProcess, logs: list[Records]) -> None:
     """What is shown of all sessions is the sum of what their logs say."""
     told = [statistics(records, session_id="") for records in logs]
     shown = await server.get("/sessions/statistics")
+    errors = (await server.get("/errors", page_size=100))["errors"]
+    own = [error for error in errors if error["session_id"] is None]
+    assert not own, f"what the server did not expect: {own}"
     assert shown["total_sessions"] == len(logs)
     for name, each in (
         ("total_runs", "total_runs"),

@@ -181,14 +181,14 @@ class Operator:
         """Brings the session to its end, as a person would; nothing may stay under way for ever."""
 
         async def ended() -> bool:
+            waits = await self._waits()  # before we look: what has gone from there is a run by then
             session = await self.server.session(self.session_id)
             if session["status"] == "paused":
                 await self.answer_all()
                 await self._rest("POST", "resume")
             elif session["status"] == "error":
                 await self._rest("POST", "retry")
-            rests = session["status"] in {"completed", "stopped"} or session["current_run_id"] is None
-            return rests and not await self._waits()
+            return session["status"] in {"active", "completed", "stopped"} and not (session["current_run_id"] or waits)
 
         try:
             await eventually(f"{self.session_id} ends", ended, within=60, every=0.2)

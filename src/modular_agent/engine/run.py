@@ -202,13 +202,13 @@ class Run:
         return Command(update=update) if update is not None else None
 
     def _outcome(self, task: "asyncio.Task[None]") -> Outcome:
+        error = None if task.cancelled() else task.exception()
         if self.context.binding.failure is not None:
             return self._given_up(self.context.binding.failure)
         if self.stop_requested:
             return Outcome(status=RunStatus.STOPPED)
         if task.cancelled():
             return Outcome(status=None, reason="cancelled")
-        error = task.exception()
         if error is None:
             waiting = bool(self.context.binding.questions)
             return Outcome(status=RunStatus.PAUSED if waiting else RunStatus.COMPLETED)
