@@ -22,7 +22,7 @@ AWAY = (httpx.TransportError, OSError, WebSocketException)  # the server was kil
 REFUSALS = {
     *("run_not_paused", "no_active_run", "questions_open", "run_not_running", "illegal_transition", "session_busy"),
     *("run_already_active", "interrupt_closed", "interrupt_not_found", "checkpoint_not_found", "run_queue_full"),
-    *("answer_invalid", "fork_node_missing", "stale_epoch"),
+    *("answer_invalid", "fork_node_missing", "stale_epoch", "run_superseded", "run_rolled_back"),
 }
 CONTROLS = ("pause", "pause", "resume", "resume", "resume", "step", "stop", "retry")
 QUIET = ("record_id", "session_id", "metadata", "messages", "usage", "parameters")  # of no use in a story
@@ -187,7 +187,8 @@ class Operator:
                 await self.answer_all()
                 await self._rest("POST", "resume")
             elif session["status"] == "error":
-                await self._rest("POST", "retry")
+                answer = await self._rest("POST", "retry")
+                return answer is not None and not answer.is_success and answer.json()["code"] == "run_rolled_back"
             return session["status"] in {"active", "completed", "stopped"} and not (session["current_run_id"] or waits)
 
         try:

@@ -178,7 +178,7 @@ async def _round(weather: Weather, chance: random.Random, run_again: Counter[str
     everybody = [*operators, *forks]
     await asyncio.gather(*(operator.settle() for operator in everybody))
     await asyncio.gather(*(operator.end() for operator in everybody))
-    assert server.query("SELECT count(*) FROM runs WHERE status <> 'completed' AND status <> 'stopped'") == [(0,)]
+    assert server.query("SELECT count(*) FROM runs WHERE status NOT IN ('completed', 'stopped', 'failed')") == [(0,)]
     logs = dict(zip(everybody, await asyncio.gather(*(each.check() for each in everybody)), strict=True))
     for operator in operators:
         for fork in forks:
