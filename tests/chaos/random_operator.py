@@ -192,7 +192,7 @@ class Operator:
             return session["status"] in {"active", "completed", "stopped"} and not (session["current_run_id"] or waits)
 
         try:
-            await eventually(f"{self.session_id} ends", ended, within=60, every=0.2)
+            await eventually(f"{self.session_id} ends", ended, within=60, every=0.1)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{await self.story()}") from error
 

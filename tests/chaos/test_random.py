@@ -130,7 +130,6 @@ class Weather:
 @pytest.mark.timeout(120 + 90 * ROUNDS)
 async def test_whatever_happens_the_log_holds(tmp_path: Path, model: PlannedModel) -> None:
     print(f"\nCHAOS_SEED={SEED} CHAOS_ROUNDS={ROUNDS}")
-    model.delay, model.token_delay = 0.05, 0.01
     figures = Figures(SEED)
     workflows = {f"roam-{n}": random_workflow(random.Random(f"{SEED}/{n}"), f"roam-{n}") for n in range(WORKFLOWS)}
     clock = JumpingClock(tmp_path / "clock")
@@ -160,7 +159,8 @@ async def test_whatever_happens_the_log_holds(tmp_path: Path, model: PlannedMode
 
 
 async def _round(weather: Weather, chance: random.Random, run_again: Counter[str]) -> list[Records]:
-    server, figures = weather.server, weather.figures
+    server, figures, model = weather.server, weather.figures, weather.model
+    model.delay, model.token_delay = 0.05, 0.01
     operators = [await _operator(server, chance, figures) for _ in range(SESSIONS)]
     end = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -170,6 +170,7 @@ async def _round(weather: Weather, chance: random.Random, run_again: Counter[str
             await asyncio.sleep(chance.uniform(0.2, 1.5))
             await weather.happens(chance)
         end.set()
+    model.delay, model.token_delay = 0.0, 0.0  # what is to fail has failed
     forks = [
         Operator(server, session_id, random.Random(0), figures.commands)
         for each in operators
