@@ -13,7 +13,7 @@ __all__ = ["Inbox"]
 class Inbox:
     """The messages that wait for a run. `is_waiting` says that there may be some.
 
-    A message leaves the database with what the call's task writes. Until then this execution remembers that it is taken:
+    A message leaves the database with what the call's task writes. Until then this execution knows that it is taken:
     other branches do not take it too, and a call that fails, or asks a person first, gives it back to the next one.
     """
 
