@@ -159,19 +159,21 @@ class SessionCheckpoints:
         """
         if request.agent_config is not None:
             check_agent_config(request.agent_config)
+        checkpoint_id = request.checkpoint_id or await self._newest(session)
         for _ in range(ATTEMPTS):
-            with contextlib.suppress(SessionMoved):  # its run goes on while we read
-                return await self._fork(session, request)
-        return await self._fork(session, request)
+            with contextlib.suppress(
+                SessionMoved
+            ):  # its run wrote something; no more when it has gone on
+                return await self._fork(session, request, checkpoint_id)
+        return await self._fork(session, request, checkpoint_id)
 
-    async def _fork(self, session: SessionRow, request: ForkRequest) -> SessionRow:
+    async def _fork(self, session: SessionRow, request: ForkRequest, checkpoint_id: str) -> SessionRow:
         source = await self._catalog.workflow(session.workflow_version, session.agent_config)
         loaded = await self._target(session, request)
         if request.agent_config is not None:
             request = replace(request, agent_config=await self._agents.pinned(request.agent_config, loaded))
         config = session.agent_config if request.agent_config is None else request.agent_config
         target = await self._catalog.workflow(loaded.content_hash, config)
-        checkpoint_id = request.checkpoint_id or await self._newest(session)
         await self._going_back.check(session.ref, checkpoint_id)
         pending = await _pending_nodes(source, session.session_id, checkpoint_id)
         if request.as_node is None:
