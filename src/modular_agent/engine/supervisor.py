@@ -173,8 +173,9 @@ class Supervisor:
             execution.started.set()
             outcome = await run.execute()
             ended = await self._report(execution, outcome)
-        except Exception:  # noqa: BLE001 - whatever it was, those who wait must hear of it
-            _log.exception("run_lost", run_id=run.ticket.key.run_id, session_id=run.ticket.key.session.session_id)
+        except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
+            key = run.ticket.key
+            _tell_log("run_lost", error, run_id=key.run_id, session_id=key.session.session_id)
             self._services.saver.forget(run.ticket.key.session)  # what it wrote last may not be in the database
         finally:
             execution.started.set()
@@ -193,9 +194,9 @@ class Supervisor:
         for listener in self._listeners:
             try:
                 await listener(ended)
-            except Exception:  # noqa: BLE001 - a full disk, say: what it left undone is done when there is room
+            except Exception as error:  # noqa: BLE001 - a full disk, say: what it left undone is done when there is room
                 key = ended.key
-                _log.exception("end_listener_failed", run_id=key.run_id, session_id=key.session.session_id)
+                _tell_log("end_listener_failed", error, run_id=key.run_id, session_id=key.session.session_id)
 
     async def _tell(self, execution: _Execution, ended: Ended) -> None:
         """Says to everybody how it ended, last of all to those who wait for it."""
@@ -418,3 +419,11 @@ class Supervisor:
 
 def _given_up(execution: _Execution) -> Ended:
     return Ended(key=execution.run.ticket.key, status=None, stopped_by=execution.stopped_by)
+
+
+def _tell_log(event: str, error: Exception, **place: str) -> None:
+    """A full disk is no mistake of the server: it is told as the trouble that it is, and not as one."""
+    if isinstance(error, AgentError) and error.kind is Kind.UNAVAILABLE:
+        _log.warning(event, reason=str(error), **place)
+    else:
+        _log.error(event, exc_info=error, **place)

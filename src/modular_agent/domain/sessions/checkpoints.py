@@ -161,9 +161,7 @@ class SessionCheckpoints:
             check_agent_config(request.agent_config)
         checkpoint_id = request.checkpoint_id or await self._newest(session)
         for _ in range(ATTEMPTS):
-            with contextlib.suppress(
-                SessionMoved
-            ):  # its run wrote something; no more when it has gone on
+            with contextlib.suppress(SessionMoved):  # its run wrote something; no more when it has gone on
                 return await self._fork(session, request, checkpoint_id)
         return await self._fork(session, request, checkpoint_id)
 
