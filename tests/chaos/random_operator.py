@@ -175,6 +175,13 @@ class Operator:
             if answer is not None and answer.is_success:
                 self.forks.append(answer.json()["session_id"])
 
+    def find_forks(self) -> None:
+        """Those too whose answer was lost when the server was killed."""
+        forked = "SELECT session_id FROM sessions WHERE json_extract(metadata, '$.forked_from') = ?"
+        made = [row[0] for row in self.server.query(forked, self.session_id)]
+        assert set(self.forks) <= set(made)
+        self.forks = made
+
     # -- the end -----------------------------------------------------------------------------------------------
 
     async def settle(self) -> None:

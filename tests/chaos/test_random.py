@@ -171,6 +171,8 @@ async def _round(weather: Weather, chance: random.Random, run_again: Counter[str
             await weather.happens(chance)
         end.set()
     model.delay, model.token_delay = 0.0, 0.0  # what is to fail has failed
+    for each in operators:
+        each.find_forks()
     forks = [
         Operator(server, session_id, random.Random(0), figures.commands)
         for each in operators
