@@ -4,37 +4,39 @@ import json
 from collections import Counter
 from typing import Any
 
+from chaos.projections import check_projections
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, SESSION_STATUS_OF_RUN, RunStatus
 from servers.server_process import ServerProcess, eventually
 
-__all__ = [
-    "check_conversation",
-    "check_ledger",
-    "check_log",
-    "check_session",
-    "check_tool_calls",
-    "check_valid",
-]
-
-CONVERSATION_FIELDS = ("content", "tool_calls", "tool_call_id", "name")
+__all__ = ["check_ledger", "check_log", "check_session"]
 
 
 async def check_session(server: ServerProcess, session_id: str, *, status: str = "completed") -> list[dict[str, Any]]:
-    """Checks a session at rest; its records. API, database and files agree; nothing is missing, nothing twice."""
+    """Checks a session at rest whose runs were left alone; its records. Nothing is missing, nothing twice."""
     assert (await server.session(session_id))["status"] == status
     records = await check_log(server, session_id)
-    messages = (await server.get(f"/sessions/{session_id}/state"))["messages"]
-    check_conversation(records, messages)
     check_tool_calls(records)
     _check_runs(records, await server.get(f"/sessions/{session_id}/runs"))
     return records
 
 
 async def check_log(server: ServerProcess, session_id: str) -> list[dict[str, Any]]:
-    """Checks the log of a session at rest; its records. API, rows and files agree, nothing is missing or twice."""
+    """Checks a session at rest, whatever was done to it; its records.
+
+    API, rows and files agree, nothing is missing or twice, and all that is shown of the session is what its log says.
+    """
     session = await server.session(session_id)
     records = await server.records(session_id)
     _check_sequence(session, records)
+    await _check_copies(server, session_id, records)
+    check_statuses(session, records)
+    check_steps(records)
+    check_calls(records)
+    await check_projections(server, session, records)
+    return records
+
+
+async def _check_copies(server: ServerProcess, session_id: str, records: list[dict[str, Any]]) -> None:
     rows = server.query(
         "SELECT r.seq, r.record_id, r.record_type, r.line FROM records r JOIN sessions s ON s.n = r.session_n"
         " WHERE s.session_id = ? ORDER BY r.seq",
@@ -50,9 +52,8 @@ async def check_log(server: ServerProcess, session_id: str) -> list[dict[str, An
         return server.log_bytes(session_id) == lines
 
     await eventually(f"the files of {session_id} equal the records", mirrored, within=5)
-    check_statuses(session, records)
-    check_steps(records)
-    return records
+    exported = await server.client.get(f"/history/sessions/{session_id}/export", params={"format": "jsonl"})
+    assert exported.content == lines, "the export is the log"
 
 
 def check_statuses(session: dict[str, Any], records: list[dict[str, Any]]) -> None:
@@ -92,47 +93,30 @@ def _check_sequence(session: dict[str, Any], records: list[dict[str, Any]]) -> N
     assert times == sorted(times)
 
 
-def check_conversation(records: list[dict[str, Any]], messages: list[dict[str, Any]]) -> None:
-    """The state's messages are the conversation's records, each once; and a model could go on from them."""
-    logged = [
-        record
-        for record in records
-        if record["record_type"] == "message" and record["metadata"].get("in_conversation") is not False
-    ]
-    assert _in_order([_fields(record, record["message_type"]) for record in logged]) == _in_order(
-        [_fields(message, message["role"]) for message in messages]
-    ), "the log and the state hold the same conversation"
-    check_valid(messages)
+def check_calls(records: list[dict[str, Any]]) -> None:
+    """What is known of every tool call, at each moment of the log: nothing runs unannounced, no end is left open.
 
-
-def check_valid(messages: list[dict[str, Any]]) -> None:
-    """What every provider asks for: each call has its result right after, and no result is without a call."""
-    open_calls: list[str] = []
-    for message in messages:
-        if message["role"] == "tool":
-            assert message["tool_call_id"] in open_calls, "a tool's message answers a call that is open"
-            open_calls.remove(message["tool_call_id"])
-        else:
-            assert not open_calls, f"calls without an answer: {open_calls}"
-            open_calls = [call["id"] for call in message.get("tool_calls") or ()]
-    assert not open_calls, f"calls without an answer: {open_calls}"
-
-
-def _fields(message: dict[str, Any], role: str) -> dict[str, Any]:
-    return {"role": role, **{name: message.get(name) for name in CONVERSATION_FIELDS}}
-
-
-def _in_order(messages: list[dict[str, Any]]) -> list[Any]:
-    """Parallel tool messages stand in the log as they came to an end, and in the state as they were asked for."""
-    groups: list[Any] = []
-    for message in messages:
-        if message["role"] == "tool":
-            if not groups or not isinstance(groups[-1], list):
-                groups.append([])
-            groups[-1] = sorted([*groups[-1], message], key=lambda one: one["tool_call_id"])
-        else:
-            groups.append(message)
-    return groups
+    A call is announced (`intent`, again after a crash), then it has a result, or is `interrupted` by the end of its
+    run; a retry may announce an interrupted one again, or have a person's word on it. One that is refused has a result
+    alone. When a run has ended, none of its calls is open.
+    """
+    phases: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for record in records:
+        if record["record_type"] == "tool_call":
+            call, phase = record["tool_call_id"], record["phase"]
+            before = phases.get(call)
+            assert before != "result", f"{call} has a result, and then {phase}"
+            if phase == "interrupted":
+                assert before == "intent", f"{call} was {before} and is interrupted"
+                assert record["success"] is None
+            if phase == "result" and before is None:
+                assert record["success"] is False, f"{call} was made without its intent"
+            phases[call], owners[call] = phase, record["run_id"]
+        elif record["record_type"] == "run" and record["status"] in ENDED_RUN_STATUSES:
+            left = [call for call, phase in phases.items() if phase == "intent" and owners[call] == record["run_id"]]
+            assert not left, f"{record['run_id']} is {record['status']}, and nothing is said of {left}"
+    assert "intent" not in phases.values(), f"nobody knows what became of {phases}"
 
 
 def check_tool_calls(records: list[dict[str, Any]]) -> None:

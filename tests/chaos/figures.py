@@ -2,6 +2,8 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from chaos.world import ChaosServer
 from servers.server_process import eventually
@@ -16,6 +18,7 @@ class Figures:
         self.seed = seed
         self.kills = 0
         self.sessions = 0
+        self.forks = 0
         self.records = 0
         self.resumed = 0
         self.events = Counter[str]()
@@ -24,14 +27,21 @@ class Figures:
         self.seconds_to_resume: list[float] = []
 
     def __str__(self) -> str:
+        forks = f" ({self.forks} of them forks)" if self.forks else ""
         text = (
-            f"seed {self.seed}: {self.kills} kills survived, {self.sessions} sessions and {self.records} records"
+            f"seed {self.seed}: {self.kills} kills survived, {self.sessions} sessions{forks} and {self.records} records"
             f" checked, {self.resumed} runs taken up; from the start of the process until it answers: "
             f"{_told(self.seconds_to_answer)}; until the runs go on: {_told(self.seconds_to_resume)}"
         )
         if self.events:
             text += f"\nevents: {dict(self.events)}\ncommands: {dict(sorted(self.commands.items()))}"
         return text
+
+    def took(self, records: Sequence[Mapping[str, Any]], *, is_fork: bool = False) -> None:
+        """Counts a session that was checked."""
+        self.sessions += 1
+        self.forks += is_fork
+        self.records += len(records)
 
     async def crash(self, server: ChaosServer, *, alone: bool = True) -> None:
         """Kills the server (unless it is down) and starts it; what was under way must be taken up by itself.

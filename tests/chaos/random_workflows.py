@@ -8,13 +8,14 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["INNER", "ROAM_TOOLS", "answer_to", "random_workflow"]
+__all__ = ["INNER", "PRICES", "ROAM_TOOLS", "answer_to", "random_workflow"]
 
 HEAD = """\
 schema: modular-agent/v1
 name: {name}
 models:
   main: {{provider: openai, model: planned, base_url: "${{env.OPENAI_BASE_URL}}", timeout: 3s}}
+  other: {{provider: openai, model: unpriced, base_url: "${{env.OPENAI_BASE_URL}}", timeout: 3s}}
 tools:
   note: {{ref: "tools.traces:note", effect: idempotent}}
   look: {{ref: "tools.traces:look", effect: read}}
@@ -32,6 +33,7 @@ state:
       inner: {{type: string}}
 limits: {{{limits}}}
 """
+PRICES = "models: {planned: {input: 2.5, output: 10}}\n"
 INNER = HEAD.format(name="inner", approval="never", limits="max_iterations: 40") + (
     "nodes:\n  deep: {type: llm, model: main, tools: [note, look, pay]}\n  do: {type: tools}\n"
     "edges:\n  - {from: START, to: deep}\n  - {from: deep, to: do, when: has_tool_calls}\n"
@@ -69,7 +71,7 @@ def _agent(n: int, _: random.Random) -> Block:
 
 
 def _talk(n: int, _: random.Random) -> Block:
-    return [f"say{n}: {{type: llm, model: main}}"], [], f"say{n}", f"say{n}"
+    return [f"say{n}: {{type: llm, model: other}}"], [], f"say{n}", f"say{n}"
 
 
 def _person(n: int, _: random.Random) -> Block:

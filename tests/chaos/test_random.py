@@ -22,8 +22,9 @@ import pytest
 
 from chaos.figures import Figures
 from chaos.planned_model import PlannedModel
-from chaos.random_operator import Operator
-from chaos.random_workflows import INNER, ROAM_TOOLS, random_workflow
+from chaos.projections import check_fork, check_sums
+from chaos.random_operator import Operator, Records
+from chaos.random_workflows import INNER, PRICES, ROAM_TOOLS, random_workflow
 from chaos.workflows import TOOLS
 from chaos.world import ChaosServer
 from servers.jumping_clock import JumpingClock
@@ -129,7 +130,6 @@ class Weather:
 @pytest.mark.timeout(120 + 90 * ROUNDS)
 async def test_whatever_happens_the_log_holds(tmp_path: Path, model: PlannedModel) -> None:
     print(f"\nCHAOS_SEED={SEED} CHAOS_ROUNDS={ROUNDS}")
-    model.delay, model.token_delay = 0.05, 0.01
     figures = Figures(SEED)
     workflows = {f"roam-{n}": random_workflow(random.Random(f"{SEED}/{n}"), f"roam-{n}") for n in range(WORKFLOWS)}
     clock = JumpingClock(tmp_path / "clock")
@@ -143,20 +143,24 @@ async def test_whatever_happens_the_log_holds(tmp_path: Path, model: PlannedMode
             model.url,
             workflows={**workflows, "inner": INNER},
             tools=TOOLS + ROAM_TOOLS,
+            files={"prices.yaml": PRICES},
             disk=disk,
             **clock.environment,
             **limits,
         ) as server:
             weather = Weather(server, model, clock, disk, figures)
             run_again = Counter[str]()
+            logs: list[Records] = []
             for number in range(ROUNDS):
-                await _round(weather, random.Random(f"{SEED}/round {number}"), run_again)
+                logs += await _round(weather, random.Random(f"{SEED}/round {number}"), run_again)
+            await check_sums(server, logs)
             _check_ledger(server, run_again)
     print(figures)
 
 
-async def _round(weather: Weather, chance: random.Random, run_again: Counter[str]) -> None:
-    server, figures = weather.server, weather.figures
+async def _round(weather: Weather, chance: random.Random, run_again: Counter[str]) -> list[Records]:
+    server, figures, model = weather.server, weather.figures, weather.model
+    model.delay, model.token_delay = 0.05, 0.01
     operators = [await _operator(server, chance, figures) for _ in range(SESSIONS)]
     end = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -166,19 +170,27 @@ async def _round(weather: Weather, chance: random.Random, run_again: Counter[str
             await asyncio.sleep(chance.uniform(0.2, 1.5))
             await weather.happens(chance)
         end.set()
+    model.delay, model.token_delay = 0.0, 0.0  # what is to fail has failed
+    for each in operators:
+        each.find_forks()
     forks = [
         Operator(server, session_id, random.Random(0), figures.commands)
         for each in operators
         for session_id in each.forks
     ]
-    for operator in (*operators, *forks):
-        await operator.settle()
-    for operator in operators:
-        figures.records += await operator.check()
-    figures.sessions += len(operators)  # forks are brought to an end, no more
-    for operator in (*operators, *forks):
-        run_again.update(operator.run_again)
+    everybody = [*operators, *forks]
+    await asyncio.gather(*(operator.settle() for operator in everybody))
+    await asyncio.gather(*(operator.end() for operator in everybody))
     assert server.query("SELECT count(*) FROM runs WHERE status NOT IN ('completed', 'stopped', 'failed')") == [(0,)]
+    logs = dict(zip(everybody, await asyncio.gather(*(each.check() for each in everybody)), strict=True))
+    for operator in operators:
+        for fork in forks:
+            if fork.session_id in operator.forks:
+                check_fork(logs[operator], logs[fork])
+    for operator, records in logs.items():
+        figures.took(records, is_fork=operator in forks)
+        run_again.update(operator.run_again)
+    return list(logs.values())
 
 
 async def _operator(server: ChaosServer, chance: random.Random, figures: Figures) -> Operator:

@@ -29,6 +29,7 @@ class ChaosServer(ServerProcess):
         pay_seconds: float = 0.05,
         workflows: Mapping[str, str] = WORKFLOWS,
         tools: str = TOOLS,
+        files: Mapping[str, str] | None = None,
         disk: SmallDisk | None = None,
         **environment: str,
     ) -> None:
@@ -37,7 +38,7 @@ class ChaosServer(ServerProcess):
         super().__init__(
             root,
             workflows=workflows,
-            files={"tools/traces.py": tools},
+            files={"tools/traces.py": tools, **(files or {})},
             environment={"OPENAI_BASE_URL": model_url, "ENVIRONMENT": "development", **environment},
         )
         self.answered = Counter[str]()

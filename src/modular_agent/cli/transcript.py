@@ -130,6 +130,10 @@ class Transcript:
         known = self._called == call_id
         self._called = None
         label = "" if known else f"{name}: "
+        if data["phase"] == "interrupted":
+            said = self._terminal.text("interrupted; whether it was done is not known", "已中断；是否已执行不得而知")
+            self._note(f"  ✗ {label}{said}", style="yellow")
+            return
         took = duration(data["execution_time"] or 0.0)
         if data["success"]:
             self._note(f"  ← {label}{_brief(_text(data['tool_output']))}  ({took})")

@@ -8,6 +8,8 @@ run failed, every later one of that run is refused. What a finished task wrote a
 import inspect
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, cast
 
 import orjson
@@ -23,6 +25,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
+from langgraph.checkpoint.base.id import uuid6
 from langgraph.types import Interrupt
 
 from modular_agent.engine.binding import BINDING, Binding
@@ -317,6 +320,25 @@ class Saver(BaseCheckpointSaver[int]):
     async def has_checkpoint(self, session: SessionRef, checkpoint_id: str) -> bool:
         """Whether the session has that checkpoint."""
         return await self._store.checkpoint(session, "", checkpoint_id) is not None
+
+    async def copied(self, session: SessionRef, checkpoint_id: str) -> NewCheckpoint | None:
+        """A copy of a root checkpoint, to be stored as the session's newest; what tasks wrote after it is not a part.
+
+        As LangGraph's own `__copy__`, which stores it at once.
+        """
+        found = await self._store.checkpoint(session, "", checkpoint_id)
+        if found is None:
+            return None
+        await self._lead(session, found, is_newest=False)
+        row = found.row
+        step = row.step + 1
+        checkpoint = self.serde.loads_typed((row.type, row.checkpoint))
+        checkpoint |= {"id": str(uuid6(clock_seq=step)), "ts": datetime.now(UTC).isoformat()}
+        kept = {key: value for key, value in orjson.loads(row.metadata).items() if key in {"parents", _DELTAS}}
+        kind, blob = self.serde.dumps_typed(checkpoint)
+        metadata = orjson.dumps({**kept, "source": "fork", "step": step})
+        new = {"run_id": None, "step": step, "source": "fork", "type": kind, "checkpoint": blob, "metadata": metadata}
+        return NewCheckpoint(replace(row, checkpoint_id=checkpoint["id"], **new), [])
 
     async def pending_interrupts(self, session: SessionRef) -> frozenset[str]:
         """The ids of the interrupts that the session's newest state waits for."""

@@ -13,6 +13,7 @@ from modular_agent.engine.binding import Binding
 from modular_agent.engine.budgets import Budget
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.conversations import Conversations
+from modular_agent.engine.inbox import Inbox
 from modular_agent.engine.live import LiveNodes
 from modular_agent.engine.progress import Progress
 from modular_agent.engine.providers.pricing import PriceBook
@@ -42,11 +43,11 @@ class RunContext:
     publish_delta: Callable[[Delta], None]
     prices: PriceBook
     conversations: Conversations
+    inbox: Inbox
     overrides: Mapping[str, Any]  # JSON
     files: Path
     step_mode: bool = False
     live: LiveNodes = field(default_factory=LiveNodes)
-    inbox_waiting: bool = False
     prompts: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])  # node to digest, record id
 
     notes: set[str] = field(default_factory=set[str])  # warnings that were logged

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,10 +19,12 @@ from modular_agent.engine.context import RunContext
 from modular_agent.engine.conversations import Conversations
 from modular_agent.engine.failures import error_record, summary
 from modular_agent.engine.graph_loop import run_graph
+from modular_agent.engine.inbox import Inbox
 from modular_agent.engine.nodes.step import NodeFailure
 from modular_agent.engine.progress import Progress
 from modular_agent.engine.providers.pricing import PriceBook
 from modular_agent.engine.store import Facts, RunKey, RunStore
+from modular_agent.engine.tools.port import Effect
 from modular_agent.engine.workflow import Workflow
 from modular_agent.events import Delta, Record, RecordType
 from modular_agent.kit.clock import MICROSECONDS, Clock
@@ -96,17 +98,19 @@ class Run:
 
     def _context(self) -> RunContext:
         ticket, services = self.ticket, self._services
+        binding = Binding(
+            ticket.key,
+            services.store.commit,
+            fresh=ticket.fresh,
+            newest=ticket.newest,
+            asked=ticket.asked,
+            clears_pending=ticket.update is not None,
+        )
         return RunContext(
             key=ticket.key,
             workflow_id=ticket.workflow.name,
-            binding=Binding(
-                ticket.key,
-                services.store.commit,
-                fresh=ticket.fresh,
-                newest=ticket.newest,
-                asked=ticket.asked,
-                clears_pending=ticket.update is not None,
-            ),
+            binding=binding,
+            inbox=Inbox(ticket.key, services.store, binding, is_waiting=ticket.input is None),
             control=RunControl(),
             store=services.store,
             saver=services.saver,
@@ -120,7 +124,6 @@ class Run:
             files=services.files / ticket.key.session.session_id,
             step_mode=ticket.step,
             started_at=ticket.started_at,
-            inbox_waiting=ticket.input is None,
         )
 
     def active_seconds(self) -> float:
@@ -199,13 +202,13 @@ class Run:
         return Command(update=update) if update is not None else None
 
     def _outcome(self, task: "asyncio.Task[None]") -> Outcome:
+        error = None if task.cancelled() else task.exception()
         if self.context.binding.failure is not None:
             return self._given_up(self.context.binding.failure)
         if self.stop_requested:
             return Outcome(status=RunStatus.STOPPED)
         if task.cancelled():
             return Outcome(status=None, reason="cancelled")
-        error = task.exception()
         if error is None:
             waiting = bool(self.context.binding.questions)
             return Outcome(status=RunStatus.PAUSED if waiting else RunStatus.COMPLETED)
@@ -242,10 +245,9 @@ class Run:
         """
         binding = self.context.binding
         for task_id in list(binding.pending):
-            facts = binding.pending.pop(task_id)
-            kept = [record for record in facts.records if record.record_type is not RecordType.MESSAGE]
-            if binding.failure is None and (kept or facts.calls):
-                binding.gather(Facts(records=kept, calls=facts.calls))
+            facts = _of_a_cut_task(binding.pending.pop(task_id))
+            if binding.failure is None and facts:
+                binding.gather(facts)
         if outcome.status is None and binding.failure is None:  # no change of the status will take them along
             binding.gather(Facts(charges=self.context.budget.charges()))
         try:
@@ -268,3 +270,24 @@ class Run:
         if values is not None:  # the last checkpoint of this execution: nothing has to be read again
             return self.ticket.workflow.result_of(plain_values(values))
         return await self.ticket.workflow.result(self._services.saver, self.ticket.key.session)
+
+
+def _of_a_cut_task(facts: Facts) -> Facts:
+    """What holds of a task whose writes never reached the state, though it may have come to its end.
+
+    It is not completed: it runs again, or is given up. The result of an irreversible call is kept, and the ledger has
+    it too; other calls are made again, and have their result then.
+    """
+    effects = [effect for effect in facts.effects if effect.intent.effect == Effect.IRREVERSIBLE]
+    known = {effect.intent.tool_call_id for effect in effects}
+    kept = [
+        replace(record, fields=_cancelled(record.fields)) if record.record_type is RecordType.STEP else record
+        for record in facts.records
+        if record.record_type is not RecordType.MESSAGE
+        and (record.record_type is not RecordType.TOOL_CALL or record.fields["tool_call_id"] in known)
+    ]
+    return Facts(records=kept, calls=facts.calls, effects=effects)
+
+
+def _cancelled(step: Mapping[str, Any]) -> dict[str, Any]:
+    return {**step, "status": "cancelled"} if step.get("status") == "completed" else {**step}

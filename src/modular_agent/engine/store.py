@@ -380,3 +380,7 @@ class RunStore(CheckpointStore, Protocol):
     async def steps(self, run: RunKey) -> Sequence[Mapping[str, Any]]:
         """The run's `step` records so far, oldest first (JSON objects)."""
         ...
+
+    async def tool_calls(self, run: RunKey) -> Sequence[Mapping[str, Any]]:
+        """The run's `tool_call` records so far, oldest first (JSON objects)."""
+        ...

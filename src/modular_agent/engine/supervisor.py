@@ -17,6 +17,7 @@ import langsmith
 import structlog
 
 from modular_agent.engine.errors import QueueFull, RunNotHere
+from modular_agent.engine.open_calls import interrupted
 from modular_agent.engine.run import Outcome, Run, RunServices, Ticket
 from modular_agent.engine.store import Facts, RunChange, RunKey
 from modular_agent.engine.threads import WatchedThreads
@@ -24,7 +25,7 @@ from modular_agent.errors import AgentError, Kind, ServerStopping
 from modular_agent.events import Record, RecordType
 from modular_agent.kit.clock import MICROSECONDS
 from modular_agent.kit.timings import note
-from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, SESSION_STATUS_OF_RUN, RunStatus
 
 __all__ = ["Admission", "Ended", "Supervisor"]
 
@@ -172,8 +173,9 @@ class Supervisor:
             execution.started.set()
             outcome = await run.execute()
             ended = await self._report(execution, outcome)
-        except Exception:  # noqa: BLE001 - whatever it was, those who wait must hear of it
-            _log.exception("run_lost", run_id=run.ticket.key.run_id, session_id=run.ticket.key.session.session_id)
+        except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
+            key = run.ticket.key
+            _tell_log("run_lost", error, run_id=key.run_id, session_id=key.session.session_id)
             self._services.saver.forget(run.ticket.key.session)  # what it wrote last may not be in the database
         finally:
             execution.started.set()
@@ -192,9 +194,9 @@ class Supervisor:
         for listener in self._listeners:
             try:
                 await listener(ended)
-            except Exception:  # noqa: BLE001 - a full disk, say: what it left undone is done when there is room
+            except Exception as error:  # noqa: BLE001 - a full disk, say: what it left undone is done when there is room
                 key = ended.key
-                _log.exception("end_listener_failed", run_id=key.run_id, session_id=key.session.session_id)
+                _tell_log("end_listener_failed", error, run_id=key.run_id, session_id=key.session.session_id)
 
     async def _tell(self, execution: _Execution, ended: Ended) -> None:
         """Says to everybody how it ended, last of all to those who wait for it."""
@@ -240,15 +242,25 @@ class Supervisor:
             reason=reason,
             result=change.result,
             error=change.error,
-            execution_time=round(run.active_seconds(), 6),
+            execution_time=(run.ticket.active_us + change.active_us) / MICROSECONDS,
             usage=run.context.budget.spent(),
             execution_path=progress.path[-20:],
             path_length=len(progress.path),
         )
         facts = run.unwritten()
+        if change.status in ENDED_RUN_STATUSES:
+            facts.records += await self._interrupted(run.ticket.key, change.status, facts)
         facts.records.append(record)
         facts.charges += run.context.budget.charges()
         return await self._services.store.change(run.ticket.key, change, facts)
+
+    async def _interrupted(self, key: RunKey, status: RunStatus, facts: Facts) -> list[Record]:
+        """What is said of tool calls that the run's end leaves open; of one that was never cut there are none."""
+        if status is RunStatus.COMPLETED and key.epoch == 1:
+            return []
+        written = [(call["node"], call) for call in await self._services.store.tool_calls(key)]
+        about = [(r.node, r.fields) for r in facts.records if r.record_type is RecordType.TOOL_CALL]
+        return interrupted(key.run_id, [*written, *about])
 
     # -- control -----------------------------------------------------------------------------------------------
 
@@ -407,3 +419,11 @@ class Supervisor:
 
 def _given_up(execution: _Execution) -> Ended:
     return Ended(key=execution.run.ticket.key, status=None, stopped_by=execution.stopped_by)
+
+
+def _tell_log(event: str, error: Exception, **place: str) -> None:
+    """A full disk is no mistake of the server: it is told as the trouble that it is, and not as one."""
+    if isinstance(error, AgentError) and error.kind is Kind.UNAVAILABLE:
+        _log.warning(event, reason=str(error), **place)
+    else:
+        _log.error(event, exc_info=error, **place)

@@ -112,6 +112,18 @@ class SessionBusy(AgentError):
         self.run_id = run_id
 
 
+class SessionMoved(AgentError):
+    """Somebody else changed the session's runs or state first."""
+
+    code = "session_changed"
+    kind = Kind.CONFLICT
+    english = "Session {session_id} was changed by somebody else at the same time; look at it and ask again."
+    chinese = "会话 {session_id} 同时被他人更改；请查看后重试。"
+
+    def __init__(self, *, session_id: str) -> None:
+        super().__init__(session_id=session_id)
+
+
 class RunUnknown(AgentError):
     """There is no such run."""
 

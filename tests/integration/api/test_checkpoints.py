@@ -306,9 +306,11 @@ async def test_a_fork_of_a_paused_session_leaves_the_source_as_it_was(server: Li
 
 
 async def test_a_fork_while_the_run_executes(server: LiveServer) -> None:
-    session_id = await server.session("workflows/steps.yaml")
+    session_id = await server.session("workflows/slow.yaml")
     await server.run(session_id, "go", mode="background")
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        while not await listed(server, session_id):  # the first step has ended
+            await asyncio.sleep(0.02)
     status, fork = await call(server, session_id, "fork")
     assert (status, fork["status"]) == (201, "paused")
     run = await server.post(f"/sessions/{fork['session_id']}/resume?wait=true")

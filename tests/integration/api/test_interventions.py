@@ -36,6 +36,14 @@ edges:
   - {from: think, to: END}
   - {from: act, to: think}
 """
+RETRY = """
+models: {main: {provider: scripted, script: scripts/retry.yaml, retry: {max_attempts: 1}}}
+nodes:
+  one: {type: llm, model: main}
+  two: {type: llm, model: main, retry: {max_attempts: 2, backoff: 10ms}}
+edges: [{from: START, to: one}, {from: one, to: two}, {from: two, to: END}]
+"""
+UNSTEADY = [{"when": {"last_user": "metric"}, "fail": {"kind": "overloaded", "times": 1}, "reply": "better"}]
 TOOL = '''
 import asyncio
 
@@ -101,6 +109,30 @@ async def test_a_message_is_put_before_the_next_model_call(server: LiveServer) -
     records = await server.records(session_id, "message")
     logged = [record["content"] for record in records if record["message_type"] == "user"]
     assert logged == ["go", "metric, please"]
+
+
+async def test_a_message_outlasts_the_question_of_the_call_that_was_to_take_it(server: LiveServer) -> None:
+    session_id = await server.session("workflows/steps.yaml")
+    await server.run(session_id, "go", mode="background", limits={"max_iterations": 1})
+    await server.post(f"/sessions/{session_id}/messages", {"message": "metric, please"}, status=202)
+    await server.status(session_id, "paused")
+    [question] = (await server.get(f"/sessions/{session_id}/interrupts"))["interrupts"]
+    assert question["kind"] == "budget"
+    answer = {"answer": {"max_iterations": 9}}
+    await server.post(f"/sessions/{session_id}/interrupts/{question['interrupt_id']}", answer)
+    await server.status(session_id, "completed")
+    assert await users(server, session_id) == ["go", "metric, please"]
+    assert (await server.get(f"/sessions/{session_id}/runs"))["total"] == 1, "the call that asked has taken it"
+
+
+async def test_a_message_outlasts_an_attempt_that_failed(server: LiveServer) -> None:
+    server.workflow(RETRY, name="retry", turns=UNSTEADY, otherwise={"reply": "answer", "delay": "200ms"})
+    session_id = await server.session("workflows/retry.yaml")
+    await server.run(session_id, "go", mode="background")
+    await server.post(f"/sessions/{session_id}/messages", {"message": "metric, please"}, status=202)
+    await server.status(session_id, "completed")
+    assert await users(server, session_id) == ["go", "metric, please"]
+    assert (await server.get(f"/sessions/{session_id}/runs"))["total"] == 1, "the second attempt has taken it"
 
 
 async def test_several_messages_keep_their_order_and_content_parts_are_kept(server: LiveServer) -> None:

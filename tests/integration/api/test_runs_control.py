@@ -289,6 +289,15 @@ async def test_stop_ends_a_tool_whatever_it_does(server: LiveServer, kind: str) 
     session_id, _ = await begun(server, "call", kind)
     await until_noted(server, kind)
     await _stopped_for_good(server, session_id)
+    for _ in range(2):  # what became of the call is said before the run is said to have ended, of a retry too
+        [called, last] = (await server.records(session_id))[-2:]
+        assert (called["record_type"], called["phase"], called["success"]) == ("tool_call", "interrupted", None)
+        assert (called["tool_name"], last["status"]) == (kind, "stopped")
+        await call(server, session_id, "retry")
+        async with asyncio.timeout(10):
+            while (await server.records(session_id, "tool_call"))[-1]["phase"] != "intent":
+                await asyncio.sleep(0.01)
+        await call(server, session_id, "stop", wait=True)
     run = await server.run(session_id, "hello again")  # the conversation is still one that models take
     assert run["status"] == "completed"
     state = await server.get(f"/sessions/{session_id}/state")

@@ -137,11 +137,13 @@ def test_a_result_that_does_not_follow_its_call_names_its_tool(piped: Play) -> N
     piped.tool("intent", "c2")
     piped.tool("result", "c1", tool_output="1", success=True)
     piped.tool("result", "c2", tool_output="no", success=False)
+    piped.tool("interrupted", "c3")
     assert [line.strip() for line in piped.err.splitlines()] == [
         "→ add(a=1)",
         "→ add(a=1)",
         "← add: 1  (500 ms)",
         "✗ add: no  (500 ms)",
+        "✗ add: interrupted; whether it was done is not known",
     ]
 
 

@@ -26,6 +26,7 @@ from modular_agent.domain.sessions import (
     ForkNodeMissing,
     ForkRequest,
     SessionBusy,
+    SessionMoved,
     SessionUnknown,
     session_view,
 )
@@ -75,7 +76,7 @@ async def save_session(
     "/restore",
     summary="Go back to a checkpoint",
     response_model=SessionAnswer,
-    responses=problems(SessionUnknown, CheckpointUnknown, SessionBusy),
+    responses=problems(SessionUnknown, CheckpointUnknown, SessionBusy, SessionMoved),
 )
 async def restore_session(
     session: SessionDep,
@@ -118,7 +119,7 @@ async def fork_session(
     "/migrate",
     summary="Bind the session to another version",
     response_model=SessionAnswer,
-    responses=problems(SessionUnknown, SessionBusy, ForkNodeMissing, WorkflowVersionUnknown),
+    responses=problems(SessionUnknown, SessionBusy, SessionMoved, ForkNodeMissing, WorkflowVersionUnknown),
 )
 async def migrate_session(
     session: SessionDep,

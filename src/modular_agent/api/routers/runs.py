@@ -38,6 +38,7 @@ from modular_agent.domain.runs import (
     QueueFull,
     RunAlreadyActive,
     RunQueueFull,
+    RunRolledBack,
     RunUnknown,
     StartRequest,
     StateInvalid,
@@ -266,7 +267,10 @@ async def step_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, 
     status_code=202,
     summary="Retry the last run",
     response_model=RunAnswer,
-    responses={**_ACCEPTED, **problems(SessionUnknown, NoActiveRun, IllegalTransition, RunAlreadyActive, QueueFull)},
+    responses={
+        **_ACCEPTED,
+        **problems(*(SessionUnknown, NoActiveRun, IllegalTransition, RunAlreadyActive, RunRolledBack, QueueFull)),
+    },
 )
 async def retry_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, wait: Wait = False) -> JsonResponse:
     """Takes up the last run where it failed or was stopped; what had succeeded is not done again."""

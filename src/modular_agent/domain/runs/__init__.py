@@ -8,6 +8,7 @@ from modular_agent.domain.runs.errors import (
     QuestionsOpen,
     RunNotRunning,
     RunQueueFull,
+    RunRolledBack,
     RunSuperseded,
 )
 from modular_agent.domain.runs.interventions import Injected, Interventions
@@ -39,6 +40,7 @@ __all__ = [
     "RunControl",
     "RunNotRunning",
     "RunQueueFull",
+    "RunRolledBack",
     "RunSuperseded",
     "RunUnknown",
     "RunViews",

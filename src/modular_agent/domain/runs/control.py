@@ -8,7 +8,15 @@ import structlog
 from jsonschema.validators import Draft202012Validator
 
 from modular_agent.domain.auth import KeyNotForKeys
-from modular_agent.domain.runs.errors import AnswerInvalid, NoActiveRun, NotPaused, QuestionsOpen, RunSuperseded
+from modular_agent.domain.runs.errors import (
+    AnswerInvalid,
+    NoActiveRun,
+    NotPaused,
+    QuestionsOpen,
+    RunRolledBack,
+    RunSuperseded,
+)
+from modular_agent.domain.runs.going_back import ATTEMPTS, is_rolled_back
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.runs.terms import ALLOWED
@@ -19,7 +27,7 @@ from modular_agent.events import Record, RecordType
 from modular_agent.kit.clock import Clock
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, RunStatus
 from modular_agent.storage.database import Database
-from modular_agent.storage.errors import InterruptClosed, InterruptUnknown, StaleEpoch
+from modular_agent.storage.errors import InterruptClosed, InterruptUnknown, SessionMoved, StaleEpoch
 from modular_agent.storage.repositories.interrupts import InterruptRow, answer_interrupt
 from modular_agent.storage.repositories.run_steps import change_run
 from modular_agent.storage.repositories.runs import RunChange, RunRow
@@ -129,9 +137,17 @@ class RunControl:
     async def retry(self, session: SessionRow, *, by: str, run_id: str | None = None) -> RunRow:
         """Takes up the session's last run (or the given one) where it failed or was stopped.
 
-        Raises `NoActiveRun` when there is none, `IllegalTransition` when it did not fail or stop, and `RunSuperseded`
-        when a later run has gone on with the session's state.
+        Raises `NoActiveRun` when there is none, `IllegalTransition` when it did not fail or stop, `RunSuperseded` when
+        a later run has gone on with the session's state, and `RunRolledBack`.
         """
+        for _ in range(ATTEMPTS):
+            try:
+                return await self._retry(session, by=by, run_id=run_id)
+            except SessionMoved:  # it was taken back to a checkpoint at the same time, say
+                session = await self._sessions.by_number(session.n) or session
+        return await self._retry(session, by=by, run_id=run_id)
+
+    async def _retry(self, session: SessionRow, *, by: str, run_id: str | None) -> RunRow:
         page = await self._runs.rows.page(session.ref, limit=1)
         if not page.runs and run_id is None:
             raise NoActiveRun(session_id=session.session_id)
@@ -139,6 +155,8 @@ class RunControl:
         if run.run_id != page.runs[0].run_id:
             raise RunSuperseded(run_id=run.run_id, newest=page.runs[0].run_id)
         run_id = run.run_id
+        if is_rolled_back(run):
+            raise RunRolledBack(run_id=run_id)
         if run.status not in _TAKES_UP:
             raise IllegalTransition(noun="run", status=run.status, target=RunStatus.RUNNING)
         try:

@@ -10,6 +10,7 @@ __all__ = [
     "QuestionsOpen",
     "RunNotRunning",
     "RunQueueFull",
+    "RunRolledBack",
     "RunSuperseded",
 ]
 
@@ -66,6 +67,15 @@ class RunSuperseded(AgentError):
     kind = Kind.CONFLICT
     english = "Run {run_id} cannot be taken up: the session has gone on with run {newest}. Start a new run."
     chinese = "无法继续运行 {run_id}：会话已在运行 {newest} 中继续。请启动新的运行。"
+
+
+class RunRolledBack(AgentError):
+    """What the run did was dropped."""
+
+    code = "run_rolled_back"
+    kind = Kind.CONFLICT
+    english = "Run {run_id} was rolled back: nothing of it is left to go on from. Start a new run."
+    chinese = "运行 {run_id} 已被回滚，没有可继续的内容。请启动新的运行。"
 
 
 class QuestionsOpen(AgentError):

@@ -1,6 +1,7 @@
 """What a person puts into a run: a message at the next safe point, or a change of the state of a paused one."""
 
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -79,12 +80,13 @@ class Interventions:
         record = control_record(run, "inject", by)
         self._store.add_facts(unit, RunKey(session.ref, run.run_id, run.epoch), Facts(records=[record]))
         given = {"role": "user", "content": message}
+        unit.first = _still_takes(session, run.run_id)  # at its end it is looked at for the last time what waits
         unit.then = add_to_inbox(session.ref, given, run_id=run.run_id, now_us=self._clock.now_us())
         committed = await self._writer.commit(unit)
         assert committed.result is not None
         active = self._supervisor.active_run(run.run_id)
         if active is not None:
-            active.context.inbox_waiting = True
+            active.context.inbox.is_waiting = True
         return Injected(inbox_id=committed.result.inbox_id, status="waiting", run_id=run.run_id)
 
     async def outcome(self, session: SessionRow, injected: Injected) -> Injected:
@@ -153,6 +155,17 @@ class Interventions:
             raise NotPaused(session_id=session.session_id) from None
         assert committed.result is not None
         return committed.result
+
+
+def _still_takes(session: SessionRow, run_id: str) -> Callable[[sqlite3.Connection], None]:
+    """The step that raises `RunNotRunning` when the run has ended meanwhile."""
+
+    def step(connection: sqlite3.Connection) -> None:
+        row = connection.execute("SELECT status FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        if row is None or row[0] not in _TAKING:
+            raise RunNotRunning(session_id=session.session_id)
+
+    return step
 
 
 def _merged(pending: Any, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import structlog
 
 from modular_agent.domain.runs.control import RunControl
 from modular_agent.domain.runs.errors import NoActiveRun, RunQueueFull
-from modular_agent.domain.runs.going_back import ROLLED_BACK, GoingBack
+from modular_agent.domain.runs.going_back import GoingBack
 from modular_agent.domain.runs.requests import StartRequest, check_start
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
@@ -29,7 +29,8 @@ from modular_agent.kit.clock import Clock, rfc3339
 from modular_agent.kit.ids import new_id
 from modular_agent.lifecycle import ENDED_RUN_STATUSES
 from modular_agent.storage.database import Database
-from modular_agent.storage.errors import RequestRepeated, RunAlreadyActive
+from modular_agent.storage.errors import RequestRepeated, RunAlreadyActive, SessionMoved
+from modular_agent.storage.repositories.checkpoint_pruning import delete_checkpoints_of_runs
 from modular_agent.storage.repositories.idempotency import claim_key
 from modular_agent.storage.repositories.run_steps import change_pending
 from modular_agent.storage.repositories.runs import (
@@ -40,6 +41,7 @@ from modular_agent.storage.repositories.runs import (
     take_inbox_of_run,
 )
 from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
+from modular_agent.storage.repositories.standing import ROLLED_BACK, stands
 from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
 __all__ = ["Multitask", "MultitaskMode"]
@@ -83,7 +85,7 @@ class Multitask:
         self._saver = saver
         self._catalog = catalog
         self._clock = clock
-        self._going_back = GoingBack(database.writer, store=store, saver=saver)
+        self._going_back = GoingBack(database.writer, sessions=self._sessions, store=store, saver=saver)
         self._postponed: dict[int, SessionRef] = {}
         self._replacing = _Turns()
         self._waiters: dict[str, tuple[int, asyncio.Future[None]]] = {}  # by run id, with the session's number
@@ -124,12 +126,25 @@ class Multitask:
         except NoActiveRun:
             return
         if drop and run.status in ENDED_RUN_STATUSES:
-            await self._store.delete_run_checkpoints([run.run_id])
-            self._saver.forget(session.ref)
-            unit: UnitOfWork[Any] = UnitOfWork(then=_forgetting(session.ref, run.run_id))
-            fields = {"action": "rollback", "by": request.requested_by}
-            unit.record(session.ref, Record(record_type=RecordType.CONTROL, run_id=run.run_id, fields=fields))
-            await self._writer.commit(unit)
+            with contextlib.suppress(SessionMoved):  # somebody has gone on from it: then that run is the active one
+                await self._drop_run(await self._again(session), run.run_id, by=request.requested_by)
+
+    async def _drop_run(self, session: SessionRow, run_id: str, *, by: str) -> None:
+        """Takes the session's state back to before its last run; all of it, or nothing. Raises `SessionMoved`."""
+        page = await self._rows.page(session.ref, limit=1)
+        if page.runs[0].run_id != run_id:
+            raise SessionMoved(session_id=session.session_id)
+        waiting = [row.message for row in await self._rows.inbox(session.ref) if row.run_id == run_id]
+        unit: UnitOfWork[Any] = UnitOfWork(first=stands(session.ref, since=session.last_seq))
+        unit.then = in_order(
+            delete_checkpoints_of_runs([run_id], session=session.ref),
+            change_pending(run_id, lambda _: {ROLLED_BACK: True}),
+            take_inbox_of_run(session.ref, run_id),
+        )
+        fields = {"action": "rollback", "by": by, "dropped": waiting}
+        unit.record(session.ref, Record(record_type=RecordType.CONTROL, run_id=run_id, fields=fields))
+        await self._writer.commit(unit)
+        self._saver.forget(session.ref)
 
     async def _again(self, session: SessionRow) -> SessionRow:
         row = await self._sessions.by_number(session.n)
@@ -288,11 +303,3 @@ def _queueing(
         return add(connection)
 
     return step
-
-
-def _forgetting(session: SessionRef, run_id: str) -> Callable[[sqlite3.Connection], object]:
-    """The step that drops what a rolled-back run was given."""
-    return in_order(
-        change_pending(run_id, lambda _: {ROLLED_BACK: True}),
-        take_inbox_of_run(session, run_id),
-    )

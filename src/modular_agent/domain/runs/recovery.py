@@ -18,7 +18,7 @@ from modular_agent.domain.runs.interventions import Interventions
 from modular_agent.domain.runs.multitask import Multitask
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.engine.supervisor import Ended, Supervisor
-from modular_agent.errors import IllegalTransition
+from modular_agent.errors import AgentError, IllegalTransition
 from modular_agent.events import SessionRef
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus
 from modular_agent.storage.database import Database
@@ -91,6 +91,9 @@ class Recovery:
                 count += await self._take_up(ref, run)
             except (StaleEpoch, IllegalTransition):  # somebody has stopped or resumed it since we looked
                 _log.info("recovery_came_second", session_id=ref.session_id, run_id=run.run_id)
+            except AgentError as error:  # no place, no room on the disk, or the process ends already
+                _log.warning("recovery_postponed", session_id=ref.session_id, run_id=run.run_id, code=error.code)
+                self._leave(_Left(ref, run.run_id, run.epoch))
             except Exception:  # noqa: BLE001 - one run that cannot go on must not keep the others
                 _log.exception("recovery_failed", session_id=ref.session_id, run_id=run.run_id)
                 self._leave(_Left(ref, run.run_id, run.epoch))

@@ -8,14 +8,15 @@ import structlog
 
 from modular_agent.domain.auth import ApiKeys
 from modular_agent.domain.configuration.values import LiveValues
-from modular_agent.domain.runs.going_back import ROLLED_BACK, GoingBack
+from modular_agent.domain.runs.going_back import ATTEMPTS, GoingBack, is_left_behind, is_rolled_back
 from modular_agent.domain.runs.requests import StartRequest, check_start
-from modular_agent.domain.runs.store import WITHDRAWING, DatabaseRunStore
+from modular_agent.domain.runs.store import WITHDRAWING, DatabaseRunStore, run_record
 from modular_agent.domain.runs.terms import RunTerms
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.limits import checked_limits
 from modular_agent.engine.nodes.conversation import message_record, normalised, user_message
+from modular_agent.engine.open_calls import interrupted
 from modular_agent.engine.run import Ticket
 from modular_agent.engine.store import Facts, RunKey
 from modular_agent.engine.supervisor import Admission, Ended, Supervisor
@@ -23,9 +24,9 @@ from modular_agent.engine.workflow import LOGGED, Workflow
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock
 from modular_agent.kit.ids import new_id
-from modular_agent.lifecycle import ENDED_RUN_STATUSES, SESSION_STATUS_OF_RUN, RunStatus, SessionStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus, SessionStatus
 from modular_agent.storage.database import Database
-from modular_agent.storage.errors import RequestRepeated, RunAlreadyActive, RunUnknown
+from modular_agent.storage.errors import RequestRepeated, RunUnknown, SessionMoved, SessionUnknown
 from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.api_keys import ApiKeyRow, charge_to_key
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, settled_checkpoint
@@ -41,6 +42,7 @@ from modular_agent.storage.repositories.runs import (
     take_inbox,
 )
 from modular_agent.storage.repositories.sessions import SessionRepository, SessionRow
+from modular_agent.storage.repositories.standing import leave_behind, stands
 from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
 __all__ = ["RunsService"]
@@ -74,10 +76,10 @@ class RunsService:
         self._store = store
         self._saver = saver
         self._clock = clock
-        self._going_back = GoingBack(database.writer, store=store, saver=saver)
         self._runs = RunRepository(database.readers)
         self._interrupts = InterruptRepository(database.readers)
         self._sessions = SessionRepository(database.readers)
+        self._going_back = GoingBack(database.writer, sessions=self._sessions, store=store, saver=saver)
         self._checkpoints = CheckpointRepository(database.readers)
         self._records = database.records
         self._keys = IdempotencyRepository(database.readers)
@@ -113,11 +115,28 @@ class RunsService:
             if made is not None:
                 return made
         check_start(request)
+        for _ in range(ATTEMPTS):
+            try:
+                return await self._start(session, request, run_id=run_id, inbox_ids=inbox_ids)
+            except SessionMoved:  # what the run was to go on from is another state by now
+                session = await self._again(session)
+        return await self._start(session, request, run_id=run_id, inbox_ids=inbox_ids)
+
+    async def _again(self, session: SessionRow) -> SessionRow:
+        row = await self._sessions.by_number(session.n)
+        if row is None:
+            raise SessionUnknown(session_id=session.session_id)
+        return row
+
+    async def _start(
+        self, session: SessionRow, request: StartRequest, *, run_id: str | None, inbox_ids: Sequence[str]
+    ) -> str:
         workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         if request.state:
             workflow.check_state(request.state, path="state")
+        facts = Facts()  # of going back, if it does
         if request.checkpoint_id is not None:
-            await self._go_back(session, workflow, request.checkpoint_id, by=request.requested_by)
+            facts = await self._going_back.facts(session.ref, request.checkpoint_id, by=request.requested_by)
         fresh = await self._is_fresh(session)
         injected = await self._not_consumed(session)
         given = await self._input(session, workflow, request, fresh=fresh, injected=[row.message for row in injected])
@@ -126,7 +145,9 @@ class RunsService:
         key = RunKey(session.ref, run_id or new_id("run"), 1)
         admission = self._supervisor.admit()
         try:
-            started_at, newest = await self._store_run(key, admission, given, request, inbox_ids=inbox_ids)
+            started_at, newest = await self._store_run(
+                key, admission, given, request, inbox_ids=inbox_ids, since=session.last_seq, facts=facts
+            )
         except RequestRepeated as repeated:
             self._supervisor.release(admission)
             return repeated.subject
@@ -147,12 +168,6 @@ class RunsService:
         )
         self._supervisor.start(ticket, admission)
         return key.run_id
-
-    async def _go_back(self, session: SessionRow, workflow: Workflow, checkpoint_id: str, *, by: str) -> None:
-        active = await self._runs.active(session.ref)
-        if active is not None:
-            raise RunAlreadyActive(run_id=active.run_id, status=active.status)
-        await self._going_back.go(session.ref, workflow, checkpoint_id, by=by)
 
     async def charged(self, session: SessionRef, run_id: str) -> str | None:
         """The id of the key that a run is charged to."""
@@ -211,7 +226,8 @@ class RunsService:
         Runs that were rolled back are passed over: what they had carried over themselves is the last one's before them.
         """
         run = await self._last_run(session.ref)
-        if run is not None and not await self._checkpoints.left_by(session.ref, run.run_id):
+        is_lost = run is not None and not is_left_behind(run)
+        if run is not None and is_lost and not await self._checkpoints.left_by(session.ref, run.run_id):
             messages = [{**message, LOGGED: True} for message in run.input.get("messages", ())]
             return messages, {key: value for key, value in run.input.items() if key != "messages"}
         return await workflow.unfinished(self._saver, session.ref)
@@ -221,7 +237,7 @@ class RunsService:
         offset = 0
         while True:
             page = await self._runs.page(session, limit=1, offset=offset)
-            if not page.runs or ROLLED_BACK not in (page.runs[0].pending or {}):
+            if not page.runs or not is_rolled_back(page.runs[0]):
                 return page.runs[0] if page.runs else None
             offset += 1
 
@@ -233,8 +249,13 @@ class RunsService:
         request: StartRequest,
         *,
         inbox_ids: Sequence[str],
+        since: int,
+        facts: Facts,
     ) -> tuple[int, str | None]:
-        """Makes the run durable; when (µs), and the checkpoint that is the session's whole state, if one is."""
+        """Makes the run durable; when (µs), and the checkpoint that is the session's whole state, if one is.
+
+        Raises `SessionMoved` when the session does not stand as it did at the record `since` any more.
+        """
         now = self._clock.now_us()
         status = admission.value
         new = NewRun(
@@ -244,8 +265,11 @@ class RunsService:
             status=status,
             input=given,
             limits=checked_limits(request.limits),
+            since=since,
         )
         steps: list[Callable[..., object]] = [create_run(new)]
+        if request.checkpoint_id is not None:
+            steps.insert(0, leave_behind(key.session))
         if request.key_id is not None:
             steps.append(charge_to_key(key.session.session_id, key.run_id, request.key_id))
         if inbox_ids:
@@ -262,8 +286,8 @@ class RunsService:
                 ),
             )
         unit: UnitOfWork[str | None] = UnitOfWork(then=settled_checkpoint(key.session), alone=key.session.n)
-        records = [_run_record(key, status), *_new_messages(key, given)]
-        self._store.add_facts(unit, key, Facts(records=records))
+        facts.records += [run_record(key.run_id, status), *_new_messages(key, given)]
+        self._store.add_facts(unit, key, facts)
         unit.first = in_order(*steps) if steps[1:] else steps[0]  # alone it is one step for many runs
         unit.touches = ("sessions", key.session.n)
         return now, (await self._writer.commit(unit)).result
@@ -280,7 +304,8 @@ class RunsService:
     ) -> None:
         """Takes up a paused, failed or stopped run, or one that a process left behind, at a new epoch.
 
-        Raises `IllegalTransition`, `QueueFull`.
+        Raises `IllegalTransition`, `QueueFull`, and `SessionMoved` when a run that had ended is not what the session
+        (as given) would go on from any more.
         """
         workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         asked = await self._interrupts.of_run(run.run_id, session.ref)
@@ -288,7 +313,7 @@ class RunsService:
         charged = await self._api_keys.charged(session.ref, run.run_id)
         admission = self._supervisor.admit()
         try:
-            changed = await self._reopen(session.ref, run, admission, control)
+            changed = await self._reopen(session, run, admission, control)
         except BaseException:
             self._supervisor.release(admission)
             raise
@@ -312,17 +337,17 @@ class RunsService:
         newest = await self._store.checkpoint(session, "", None)
         return newest is not None and newest.row.run_id == run.run_id
 
-    async def _reopen(self, session: SessionRef, run: RunRow, admission: Admission, control: Record | None) -> RunRow:
-        key = RunKey(session, run.run_id, run.epoch)
+    async def _reopen(self, session: SessionRow, run: RunRow, admission: Admission, control: Record | None) -> RunRow:
+        key = RunKey(session.ref, run.run_id, run.epoch)
         status = admission.value
         unit: UnitOfWork[RunRow] = UnitOfWork()
         if run.status is status:  # left behind by a process that died
             unit.then = change_run(run.run_id, RunChange(), expected_epoch=run.epoch, raise_epoch=True)
         else:
-            records = [*([control] if control else []), _run_record(key, status)]
+            records = [*([control] if control else []), run_record(key.run_id, status)]
             self._store.add_facts(unit, key, Facts(records=records))
             if run.status in ENDED_RUN_STATUSES:
-                unit.first = forget_withdrawn(run.run_id)
+                unit.first = in_order(stands(session.ref, since=session.last_seq), forget_withdrawn(run.run_id))
             unit.then = transition_run(
                 run.run_id,
                 status,
@@ -353,7 +378,10 @@ class RunsService:
         """Changes the status of a run that nobody executes; later writes of an execution that died are refused."""
         key = RunKey(ref, run.run_id, run.epoch)
         unit: UnitOfWork[RunRow] = UnitOfWork()
-        self._store.add_facts(unit, key, Facts(records=[*records, _run_record(key, status)]))
+        left: list[Record] = []
+        if status in ENDED_RUN_STATUSES:
+            left = interrupted(run.run_id, [(call["node"], call) for call in await self._store.tool_calls(key)])
+        self._store.add_facts(unit, key, Facts(records=[*records, *left, run_record(key.run_id, status)]))
         if status in WITHDRAWING:
             unit.first = withdraw_interrupts(run.run_id, now_us=self._clock.now_us())
         unit.then = transition_run(
@@ -384,14 +412,6 @@ def _edit(run: RunRow) -> Mapping[str, Any] | None:
     """The change of the state that waits for the run to go on."""
     pending: Mapping[str, Any] = run.pending or {}
     return pending.get("update")
-
-
-def _run_record(key: RunKey, status: RunStatus) -> Record:
-    return Record(
-        record_type=RecordType.RUN,
-        run_id=key.run_id,
-        fields={"status": status, "session_status": SESSION_STATUS_OF_RUN[status]},
-    )
 
 
 def _new_messages(key: RunKey, given: Mapping[str, Any]) -> list[Record]:

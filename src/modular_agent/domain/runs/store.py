@@ -22,7 +22,7 @@ from modular_agent.engine.store import (
 )
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock
-from modular_agent.lifecycle import RunStatus
+from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus
 from modular_agent.storage import models as tables
 from modular_agent.storage.database import Database
 from modular_agent.storage.records import RecordFilter
@@ -38,7 +38,7 @@ from modular_agent.storage.repositories.sessions import SessionRepository
 from modular_agent.storage.repositories.spending import SpendingRepository, SpendingRow, add_spending
 from modular_agent.storage.unit_of_work import Committed, Conflict, Counters, Fence, UnitOfWork, in_order
 
-__all__ = ["WITHDRAWING", "DatabaseRunStore"]
+__all__ = ["WITHDRAWING", "DatabaseRunStore", "run_record"]
 
 WITHDRAWING: Final = frozenset({RunStatus.STOPPED, RunStatus.FAILED})  # nobody waits for an answer any more
 Step = Callable[..., object]  # of a unit of work; what it is given is the storage's business
@@ -248,7 +248,13 @@ class DatabaseRunStore:
         return [(Spent(*in_all.sums()), Spent(*on_day.sums())) for in_all, on_day in found]
 
     async def steps(self, run: RunKey) -> Sequence[Mapping[str, Any]]:
-        chosen = RecordFilter(types=(RecordType.STEP,), run_id=run.run_id)
+        return await self._records(run, RecordType.STEP)
+
+    async def tool_calls(self, run: RunKey) -> Sequence[Mapping[str, Any]]:
+        return await self._records(run, RecordType.TOOL_CALL)
+
+    async def _records(self, run: RunKey, record_type: RecordType) -> Sequence[Mapping[str, Any]]:
+        chosen = RecordFilter(types=(record_type,), run_id=run.run_id)
         page = await self._database.records.page(run.session, chosen, limit=1_000_000)
         return [orjson.loads(record.line) for record in page.records]
 
@@ -260,6 +266,12 @@ def _rare_steps(run: RunKey, facts: Facts) -> list[Step]:
     if facts.clears_pending:
         steps.append(change_run(run.run_id, run_rows.RunChange(pending=None)))
     return steps
+
+
+def run_record(run_id: str, status: RunStatus) -> Record:
+    """The record of a status that nobody executes a run in, or not yet."""
+    fields = {"status": status, "session_status": SESSION_STATUS_OF_RUN[status]}
+    return Record(record_type=RecordType.RUN, run_id=run_id, fields=fields)
 
 
 def _count(counters: Counters, record: Record) -> None:

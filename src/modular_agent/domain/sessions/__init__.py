@@ -12,7 +12,7 @@ from modular_agent.domain.sessions.errors import (
 )
 from modular_agent.domain.sessions.service import CreateRequest, SessionsService, session_view
 from modular_agent.engine.spec.configured import agent_workflow_name
-from modular_agent.storage.errors import IdempotencyKeyReused, SessionBusy, SessionUnknown
+from modular_agent.storage.errors import IdempotencyKeyReused, SessionBusy, SessionMoved, SessionUnknown
 from modular_agent.storage.repositories.session_lists import SessionFilter, SortKey
 from modular_agent.storage.repositories.sessions import SessionChange
 from modular_agent.storage.repositories.sessions import SessionRow as Session
@@ -33,6 +33,7 @@ __all__ = [
     "SessionChange",
     "SessionCheckpoints",
     "SessionFilter",
+    "SessionMoved",
     "SessionUnknown",
     "SessionsService",
     "SortKey",

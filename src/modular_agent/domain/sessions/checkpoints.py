@@ -1,5 +1,6 @@
 """Checkpoints of a session: listed, saved, gone back to, and forked from."""
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,9 +9,9 @@ from typing import Any, Final
 import orjson
 
 from modular_agent.domain.runs.errors import CheckpointUnknown
-from modular_agent.domain.runs.going_back import GoingBack
+from modular_agent.domain.runs.going_back import ATTEMPTS, GoingBack
 from modular_agent.domain.runs.requests import check_agent_config
-from modular_agent.domain.runs.store import DatabaseRunStore
+from modular_agent.domain.runs.store import DatabaseRunStore, run_record
 from modular_agent.domain.sessions.agents import Agents
 from modular_agent.domain.sessions.errors import ForkNodeMissing
 from modular_agent.domain.workflows.catalog import WorkflowCatalog
@@ -25,13 +26,19 @@ from modular_agent.kit.clock import Clock, rfc3339
 from modular_agent.kit.ids import new_id, session_id
 from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.database import Database
-from modular_agent.storage.errors import SessionBusy, SessionIdTaken
+from modular_agent.storage.errors import SessionIdTaken, SessionMoved
 from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.api_keys import charge_to_key
 from modular_agent.storage.repositories.checkpoint_pruning import copy_checkpoint
-from modular_agent.storage.repositories.checkpoints import CheckpointRepository, CheckpointSummary, save_checkpoint
+from modular_agent.storage.repositories.checkpoints import (
+    CheckpointRepository,
+    CheckpointSummary,
+    Extent,
+    checkpoint_extent,
+    save_checkpoint,
+)
 from modular_agent.storage.repositories.run_steps import create_run
-from modular_agent.storage.repositories.runs import NewRun, RunRepository
+from modular_agent.storage.repositories.runs import NewRun
 from modular_agent.storage.repositories.sessions import (
     NewSession,
     SessionRepository,
@@ -39,6 +46,7 @@ from modular_agent.storage.repositories.sessions import (
     create_session,
     set_workflow_version,
 )
+from modular_agent.storage.repositories.standing import at_rest, stands
 from modular_agent.storage.unit_of_work import UNNUMBERED, UnitOfWork, in_order
 
 __all__ = ["ForkRequest", "SessionCheckpoints"]
@@ -83,11 +91,10 @@ class SessionCheckpoints:
         self._records = database.records
         self._rows = CheckpointRepository(database.readers)
         self._sessions = SessionRepository(database.readers)
-        self._runs = RunRepository(database.readers)
         self._catalog = catalog
         self._agents = Agents(catalog)
         self._store = store
-        self._going_back = GoingBack(database.writer, store=store, saver=saver)
+        self._going_back = GoingBack(database.writer, sessions=self._sessions, store=store, saver=saver)
         self._snapshots = Snapshots(store, saver)
         self._clock = clock
 
@@ -117,15 +124,15 @@ class SessionCheckpoints:
 
         Answers the checkpoint's id. Raises `CheckpointUnknown`, and `SessionBusy` while a run is active.
         """
-        await self._refuse_active_run(session)
         wanted = checkpoint_id or await self._last_saved(session)
-        workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
-        await self._going_back.go(session.ref, workflow, wanted, by=by)
+        await self._going_back.go(session, wanted, by=by)
         return wanted
 
     async def migrate(self, session: SessionRow, loaded: LoadedWorkflow, *, by: str) -> None:
-        """Binds the session to another version of a workflow. Raises `SessionBusy`, `ForkNodeMissing`."""
-        await self._refuse_active_run(session)
+        """Binds the session to another version of a workflow.
+
+        Raises `SessionBusy`, `SessionMoved`, `ForkNodeMissing`.
+        """
         source = await self._catalog.workflow(session.workflow_version, session.agent_config)
         target = await self._catalog.workflow(loaded.content_hash, session.agent_config)
         pending = await _pending_nodes(source, session.session_id, None)
@@ -137,7 +144,8 @@ class SessionCheckpoints:
             config_path=loaded.path,
             now_us=self._clock.now_us(),
         )
-        unit: UnitOfWork[Any] = UnitOfWork(first=step)
+        undisturbed = in_order(at_rest(session.ref), stands(session.ref, since=session.last_seq))
+        unit: UnitOfWork[Any] = UnitOfWork(first=in_order(undisturbed, step))
         details = {"workflow_version": loaded.content_hash, "from_version": session.workflow_version}
         unit.record(session.ref, _control("migrate", by, **details))
         await self._writer.commit(unit)
@@ -151,20 +159,27 @@ class SessionCheckpoints:
         """
         if request.agent_config is not None:
             check_agent_config(request.agent_config)
+        checkpoint_id = request.checkpoint_id or await self._newest(session)
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(SessionMoved):  # its run wrote something; no more when it has gone on
+                return await self._fork(session, request, checkpoint_id)
+        return await self._fork(session, request, checkpoint_id)
+
+    async def _fork(self, session: SessionRow, request: ForkRequest, checkpoint_id: str) -> SessionRow:
         source = await self._catalog.workflow(session.workflow_version, session.agent_config)
         loaded = await self._target(session, request)
         if request.agent_config is not None:
             request = replace(request, agent_config=await self._agents.pinned(request.agent_config, loaded))
         config = session.agent_config if request.agent_config is None else request.agent_config
         target = await self._catalog.workflow(loaded.content_hash, config)
-        checkpoint_id = request.checkpoint_id or await self._newest(session)
         await self._going_back.check(session.ref, checkpoint_id)
         pending = await _pending_nodes(source, session.session_id, checkpoint_id)
         if request.as_node is None:
             _check_nodes(pending, target)
         elif request.as_node not in target.spec.nodes:
             raise ForkNodeMissing(nodes=request.as_node, known=", ".join(target.spec.nodes))
-        ref, run_id = await self._copy(session, request, loaded, checkpoint_id, paused=bool(pending or request.as_node))
+        paused = bool(pending or request.as_node)
+        ref, run_id = await self._copy(session, request, loaded, checkpoint_id, paused=paused)
         if request.as_node is not None:
             place = {"configurable": {"thread_id": ref.session_id, "checkpoint_ns": ""}}
             await target.graph.aupdate_state(place, None, as_node=request.as_node)
@@ -181,7 +196,8 @@ class SessionCheckpoints:
     async def _copy(
         self, session: SessionRow, request: ForkRequest, loaded: LoadedWorkflow, checkpoint_id: str, *, paused: bool
     ) -> tuple[SessionRef, str | None]:
-        newest = await self._newest(session)
+        """The new session and its run. Raises `SessionMoved` when a run has gone on from the checkpoint meanwhile."""
+        extent = await self._rows.extent(session.ref, checkpoint_id)
         segments = await self._snapshots.segments(session.ref, checkpoint_id)
         records = await self._referred(session, checkpoint_id)
         for _ in range(ID_ATTEMPTS):
@@ -195,13 +211,15 @@ class SessionCheckpoints:
             unit.record(
                 target, _control("fork", request.requested_by, source=session.session_id, checkpoint_id=checkpoint_id)
             )
+            if run_id is not None:
+                unit.record(target, run_record(run_id, RunStatus.PAUSED))
             unit.then = _copying(
                 session.ref,
                 target.session_id,
                 checkpoint_id,
                 segments,
                 run_id,
-                pending=checkpoint_id == newest,
+                extent=extent,
                 key_id=request.key_id,
                 now=now,
             )
@@ -234,11 +252,6 @@ class SessionCheckpoints:
         if saved is None:
             raise CheckpointUnknown(checkpoint_id="(last saved)")
         return saved
-
-    async def _refuse_active_run(self, session: SessionRow) -> None:
-        run = await self._runs.active(session.ref)
-        if run is not None:
-            raise SessionBusy(session_id=session.session_id, run_id=run.run_id)
 
 
 async def _pending_nodes(workflow: Workflow, thread_id: str, checkpoint_id: str | None) -> set[str]:
@@ -280,7 +293,7 @@ def _copying(
     segments: Mapping[str, int],
     run_id: str | None,
     *,
-    pending: bool,
+    extent: Extent,
     key_id: str | None,
     now: int,
 ) -> Any:
@@ -289,6 +302,9 @@ def _copying(
     def step(connection: Any) -> SessionRef:
         (n,) = connection.execute("SELECT n FROM sessions WHERE session_id = ?", (target_id,)).fetchone()
         target = SessionRef(n, target_id)
+        if checkpoint_extent(connection, source, checkpoint_id) != extent:
+            raise SessionMoved(session_id=source.session_id)
+        pending = extent.is_newest
         copy = copy_checkpoint(source, target, checkpoint_id=checkpoint_id, segments=segments, pending=pending)
         steps: list[Callable[..., object]] = [copy]
         if key_id is not None:

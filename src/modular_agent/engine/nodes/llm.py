@@ -19,6 +19,7 @@ from modular_agent.engine.pairing import WHOLE, paired
 from modular_agent.engine.prompts import Prompt
 from modular_agent.engine.providers.port import Message, ToolSchema
 from modular_agent.engine.state import PROMPTS
+from modular_agent.engine.store import InboxMessage
 from modular_agent.kit.ids import new_id
 
 __all__ = ["Llm", "parse_output"]
@@ -67,7 +68,8 @@ class Llm:
         overrides = context.overrides
         updates: Updates = {}
         system = self._system(visit, updates)
-        messages = await self._messages(visit, updates, asked)
+        taken = await self._taken(visit)
+        messages = self._messages(visit, updates, [*map(_said, taken), *asked])
         parameters = request_parameters(self.parameters, overrides)
         if self.output is not None:
             parameters["response_schema"] = self.output
@@ -75,30 +77,33 @@ class Llm:
         if context.conversations.pairing.of(messages) != WHOLE:
             messages, references = paired(messages), {**references, "mended": True}
         conversation = Conversation(messages=[system, *messages] if system else messages, references=references)
-        message = await call_model(
-            visit,
-            self.models.chain(self.model, overrides),
-            conversation,
-            tools=self.schemas,
-            parameters=parameters,
-        )
+        inbox_ids = [each.inbox_id for each in taken]
+        try:
+            message = await call_model(
+                visit,
+                self.models.chain(self.model, overrides),
+                conversation,
+                tools=self.schemas,
+                parameters=parameters,
+            )
+        except BaseException:  # also the question whether the call may be made
+            context.inbox.put_back(inbox_ids)
+            raise
+        visit.facts.inbox_taken += inbox_ids
         return updates, message
 
-    async def _messages(self, visit: Visit, updates: Updates, asked: Sequence[Message]) -> Sequence[Message]:
-        """What is sent after the system prompt; messages that a person injected become part of the conversation."""
+    async def _taken(self, visit: Visit) -> Sequence[InboxMessage]:
+        """What a person injected: it becomes part of the conversation with this call, unless the call has none."""
+        return () if self.question is not None else await visit.context.inbox.take()
+
+    def _messages(self, visit: Visit, updates: Updates, asked: Sequence[Message]) -> Sequence[Message]:
+        """What is sent after the system prompt."""
         context = visit.context
         if self.question is not None:
             question = user_message(render(visit, self.question))
             context.emit(message_record(question, context.key.run_id, visit.node, in_conversation=False))
             return [question]
         messages: list[Message] = visit.state.get("messages") or []
-        if context.inbox_waiting:
-            context.inbox_waiting = False
-            await context.binding.durable()  # what an earlier call took must be gone before we look
-            waiting = await context.store.inbox(context.key)
-            injected: list[Message] = [{**m.message, "id": new_id("rec")} for m in waiting]  # type: ignore[typeddict-item]
-            visit.facts.inbox_taken += [m.inbox_id for m in waiting]
-            asked = [*injected, *asked]
         if asked:
             updates["messages"] = list(asked)
             return [*messages, *asked]
@@ -123,6 +128,10 @@ class Llm:
         updates[PROMPTS] = {visit.node: [digest, message["id"]]}
         context.emit(message_record(message, context.key.run_id, visit.node, in_conversation=False))
         return message
+
+
+def _said(injected: InboxMessage) -> Message:
+    return {**injected.message, "id": new_id("rec")}  # type: ignore[typeddict-item]
 
 
 def _references(system: Message | None, messages: Sequence[Message]) -> dict[str, Any]:

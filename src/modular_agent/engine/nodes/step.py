@@ -209,7 +209,10 @@ class Step:
     def _flush(self, visit: Visit) -> None:
         """Logs what a failed attempt had collected, but for messages: they never reached the state."""
         facts = visit.context.binding.pending.pop(visit.task_id, None)
-        kept = [r for r in facts.records if r.record_type is not RecordType.MESSAGE] if facts else []
+        if facts is None:
+            return
+        visit.context.inbox.put_back(facts.inbox_taken)
+        kept = [r for r in facts.records if r.record_type is not RecordType.MESSAGE]
         if kept:
             visit.context.emit(*kept)
 

@@ -7,7 +7,7 @@ task's writes commit together with its records.
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -21,9 +21,11 @@ __all__ = [
     "CheckpointRepository",
     "CheckpointRow",
     "CheckpointSummary",
+    "Extent",
     "SegmentItems",
     "StoredCheckpoint",
     "WriteRow",
+    "checkpoint_extent",
     "put_checkpoint",
     "put_log_items",
     "put_writes",
@@ -182,6 +184,26 @@ def _settled_checkpoints(
     return [settled.get(session.n) for session in sessions]
 
 
+class Extent(NamedTuple):
+    """What is stored of a root checkpoint and the sub-graphs under it: it grows as long as a run goes on from there."""
+
+    checkpoints: int
+    writes: int
+    is_newest: bool
+
+
+def checkpoint_extent(connection: sqlite3.Connection, session: SessionRef, checkpoint_id: str) -> Extent:
+    """Nothing at all when there is no such checkpoint."""
+    row = connection.execute(
+        "SELECT count(*), coalesce(sum((SELECT count(*) FROM checkpoint_writes w WHERE w.session_n = c.session_n"
+        " AND w.ns = c.ns AND w.checkpoint_id = c.checkpoint_id)), 0), NOT EXISTS (SELECT 1 FROM checkpoints n"
+        " WHERE n.session_n = ?1 AND n.ns = '' AND n.checkpoint_id > ?2) FROM checkpoints c WHERE c.session_n = ?1 AND"
+        " ((c.ns = '' AND c.checkpoint_id = ?2) OR (c.ns <> '' AND c.root_id = ?2))",
+        (session.n, checkpoint_id),
+    ).fetchone()
+    return Extent(row[0], row[1], bool(row[2]))
+
+
 class CheckpointRepository:
     """Reads checkpoints. Their ids grow with time, so the newest is the one with the largest id."""
 
@@ -203,6 +225,9 @@ class CheckpointRepository:
             return None if found is None else _with_writes(connection, session, CheckpointRow(*found))
 
         return await self._readers.run(read)
+
+    async def extent(self, session: SessionRef, checkpoint_id: str) -> Extent:
+        return await self._readers.run(lambda connection: checkpoint_extent(connection, session, checkpoint_id))
 
     async def newest_id(self, session: SessionRef, *, ns: str = "") -> str | None:
         """The id of the namespace's newest checkpoint: one indexed read."""

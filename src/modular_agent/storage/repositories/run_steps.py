@@ -13,7 +13,7 @@ import orjson
 
 from modular_agent.errors import AgentError
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, SESSION_STATUS_OF_RUN, RunStatus, check_run_transition
-from modular_agent.storage.errors import RunAlreadyActive, RunUnknown, SessionUnknown, StaleEpoch
+from modular_agent.storage.errors import RunAlreadyActive, RunUnknown, SessionMoved, SessionUnknown, StaleEpoch
 from modular_agent.storage.models import ACTIVE_STATUSES_SQL, runs
 from modular_agent.storage.repositories.runs import (
     PLACES,
@@ -21,6 +21,7 @@ from modular_agent.storage.repositories.runs import (
     RunChange,
     RunRow,
 )
+from modular_agent.storage.repositories.standing import has_moved
 from modular_agent.storage.rollup_changes import RunSums
 from modular_agent.storage.sql import column_list, value_rows
 from modular_agent.storage.unit_of_work import CommonStep
@@ -68,7 +69,8 @@ def create_run(new: NewRun) -> CommonStep[NewRun, RunRow]:
     """The step that creates a run as the session's active one and sets the session's status.
 
     To be a unit's `first` when the unit holds records of the run: `first_seq` is the session's newest `seq` then.
-    Raises `RunAlreadyActive`, `SessionUnknown`.
+    Raises `RunAlreadyActive`, `SessionUnknown`, and `SessionMoved` when the session does not stand as it did at the
+    record `since` of the new run.
     """
     return CommonStep(_create_runs, new)
 
@@ -76,7 +78,7 @@ def create_run(new: NewRun) -> CommonStep[NewRun, RunRow]:
 def _create_runs(connection: sqlite3.Connection, new: Sequence[NewRun]) -> list[RunRow | Exception]:
     (found,) = connection.execute(_STARTING, (_json([each.session.session_id for each in new]),)).fetchone()
     sessions = {session_id: _Session(*rest) for session_id, *rest in orjson.loads(found)}
-    answers = [_new_row(each, sessions.get(each.session.session_id)) for each in new]
+    answers = [_new_row(connection, each, sessions.get(each.session.session_id)) for each in new]
     made = [(each, row) for each, row in zip(new, answers, strict=True) if isinstance(row, list)]
     if made:
         rows = [row for _, row in made]
@@ -90,12 +92,14 @@ def _create_runs(connection: sqlite3.Connection, new: Sequence[NewRun]) -> list[
     return [RunRow.of(row) if isinstance(row, list) else row for row in answers]
 
 
-def _new_row(new: NewRun, session: _Session | None) -> list[Any] | Exception:
+def _new_row(connection: sqlite3.Connection, new: NewRun, session: _Session | None) -> list[Any] | Exception:
     """The run's row, or why there cannot be one."""
     if session is None:
         return SessionUnknown(session_id=new.session.session_id)
     if session.active is not None:
         return RunAlreadyActive(run_id=session.active, status=str(session.active_status))
+    if new.since not in {None, session.last_seq} and has_moved(connection, session.n, since=int(new.since or 0)):
+        return SessionMoved(session_id=new.session.session_id)
     created = max(new.now_us, session.last_run_at or 0)  # a session's last run is the newest one
     started = created if new.status is RunStatus.RUNNING else None
     texts = (_json(new.input), _json(new.limits), "{}", None)

@@ -105,7 +105,10 @@ class InboxRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
-    """What a run starts with. With `UNNUMBERED` as `session.n` the session is found by its id."""
+    """What a run starts with. With `UNNUMBERED` as `session.n` the session is found by its id.
+
+    `since` is the session's newest record when this was prepared.
+    """
 
     run_id: str
     session: SessionRef
@@ -114,6 +117,7 @@ class NewRun:
     epoch: int = 1
     input: Mapping[str, Any] = field(default_factory=dict[str, Any])
     limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
