@@ -91,19 +91,26 @@ class Operator:
         return None if answer.status_code == 503 else answer
 
     async def _socket(self, action: str, **data: Any) -> str:
-        """Asks over a WebSocket, waits for what became of it: `result`, `ack` when the server went away, or a code."""
-        seen = "nothing"
+        """Asks over a WebSocket, waits for what became of it: `result`, `ack` when the server went away, or a code.
+
+        What waits in the queue may wait for a person: its `ack` is enough.
+        """
+        seen, starts = "nothing", self.server.starts
+        last = "ack" if data.get("multitask") == "enqueue" else "result"
         async with self.server.websocket(f"operator-{id(self)}-{self._chance.random()}") as socket:
             message = {"type": "control", "id": "c", "session_id": self.session_id, "data": {"action": action, **data}}
             await socket.send(json.dumps(message))
             try:
                 async with asyncio.timeout(ANSWER_LIMIT):
-                    while seen != "result":
+                    while seen not in {last, "result"}:
                         answer = json.loads(await socket.recv())
                         if answer.get("id") == "c":
                             seen = answer["data"]["code"] if answer["type"] == "error" else answer["type"]
                             if answer["type"] == "error":
                                 break
+            except TimeoutError:
+                assert self.server.starts != starts, f"{action} was never answered, after {seen}"
+                raise
             except WebSocketException:
                 if seen == "nothing":
                     raise
