@@ -6,7 +6,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Final, NamedTuple
 
 import orjson
@@ -16,9 +16,9 @@ from modular_agent.kit.clock import Clock
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus
 from modular_agent.realtime.event import LOG_RESET, Event
 from modular_agent.realtime.protocol import error_answer
-from modular_agent.realtime.subscription import SessionSubscription
+from modular_agent.realtime.subscription import SessionSubscription, Subscription
 
-__all__ = ["HEADERS", "MEDIA_TYPE", "Cursor", "Last", "frame", "parse_last_event_id", "stream"]
+__all__ = ["HEADERS", "MEDIA_TYPE", "Batches", "Cursor", "Last", "frame", "parse_last_event_id", "stream"]
 
 MEDIA_TYPE: Final = "text/event-stream"
 HEADERS: Final[Mapping[str, str]] = {
@@ -31,6 +31,8 @@ ID: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?")
 BEAT: Final = b": heartbeat\n\n"
 GATHER: Final = 0.02  # seconds between two chunks of a stream, but for its end: each is a trip through the server
 GATHERED: Final = 256  # events of a chunk
+LATE_FACTOR: Final = 5.0  # a stream that is woken late, because the process is busy, gathers so many times as long more
+MOST_GATHER: Final = 0.1  # seconds
 FINAL_STATUSES: Final = ENDED_RUN_STATUSES | {RunStatus.PAUSED}
 
 
@@ -77,7 +79,8 @@ async def stream(
 ) -> AsyncGenerator[bytes]:
     """The body of a response: chunks of whole frames; closes the subscription at its end.
 
-    What comes within `gather` seconds of the last chunk goes into one; the end of a run waits for nothing.
+    What comes within `gather` seconds of the last chunk goes into one (up to 0.1 seconds while the process is so busy
+    that it wakes streams late); the end of a run waits for nothing.
     With `run_id`, only that run's events, until it has ended or paused: then a last event `end` whose data are
     `{run_id, status}`. `heartbeat` is the seconds of silence after which a comment keeps the connection open, `retry`
     the seconds a browser is asked to wait before it reconnects. A client that gets no `end`, `log_reset` or
@@ -86,7 +89,7 @@ async def stream(
     generation = await _start(subscription)
     try:
         chunk = b"retry: %d\n\n" % round(retry * 1000)
-        batches = _Batches(subscription, run_id, gather)
+        batches = Batches(subscription, run_id, gather, now=asyncio.get_running_loop().time)
         while chunk or subscription.ending is None:
             try:  # the first chunk goes with what is there already, and waits for nothing
                 wanted, status = await batches.next(0.0 if chunk else heartbeat)
@@ -116,15 +119,17 @@ async def _start(subscription: SessionSubscription) -> int:
         raise
 
 
-class _Batches:
+class Batches:
     """What a stream sends together: events of one run, or of all. `silent` says that nothing at all has come."""
 
-    def __init__(self, subscription: SessionSubscription, run_id: str | None, gather: float) -> None:
+    def __init__(
+        self, subscription: Subscription, run_id: str | None, gather: float, *, now: Callable[[], float]
+    ) -> None:
         self.silent = False
         self._subscription = subscription
         self._run_id = run_id
         self._gather = gather
-        self._loop = asyncio.get_running_loop()
+        self._now = now
         self._not_before = 0.0
 
     async def next(self, heartbeat: float) -> tuple[list[Event], str | None]:
@@ -132,17 +137,21 @@ class _Batches:
         batch = await self._subscription.next_batch(timeout=heartbeat)
         self.silent = not batch
         wanted, status = self._wanted(batch)
+        waited = False
         while status is None and self._subscription.ending is None and len(wanted) < GATHERED:
-            left = self._not_before - self._loop.time()
+            left = self._not_before - self._now()
             if left <= 0 or self.silent:
                 break
+            waited = True
             try:
                 more, status = self._wanted(await self._subscription.next_batch(timeout=left))
             except AgentError:  # the next call says so, after what has been gathered
                 break
             wanted += more
         if wanted:
-            self._not_before = self._loop.time() + self._gather
+            now = self._now()
+            late = max(now - self._not_before, 0.0) if waited else 0.0
+            self._not_before = now + max(self._gather, min(self._gather + LATE_FACTOR * late, MOST_GATHER))
         return wanted, status
 
     def _wanted(self, batch: list[Event]) -> tuple[list[Event], str | None]:

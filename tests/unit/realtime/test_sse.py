@@ -12,9 +12,11 @@ from modular_agent.realtime import sse
 from modular_agent.realtime.event import Event
 from modular_agent.realtime.hub import Hub, HubLimits
 from modular_agent.realtime.ports import Head
+from modular_agent.realtime.subscription import Subscription
 from unit.realtime.memory_log import MemoryLog, NoSuchSession, delta
 
 CLOCK = SystemClock()
+HEARTBEAT = 15.0
 
 
 def fields(chunk: bytes) -> list[dict[str, str]]:
@@ -163,3 +165,39 @@ def test_last_event_ids_are_understood(text: str, cursor: tuple[int, int]) -> No
 def test_what_is_no_id_of_ours_is_refused(text: str) -> None:
     with pytest.raises(CursorInvalid):
         sse.parse_last_event_id(text)
+
+
+class _Late(Subscription):
+    """Has an event whenever it is asked for the next chunk, none while one is gathered; those waits end late."""
+
+    def __init__(self, late: float) -> None:
+        super().__init__(types=None, on_wake=None)
+        self.now = 1.0
+        self.gathered: list[float] = []
+        self._late = late
+
+    async def next_batch(self, limit: int = 64, *, timeout: float | None = None) -> list[Event]:
+        if timeout == HEARTBEAT:
+            return [Event("note", session_id="s", seq=None, envelope=b"{}")]
+        assert timeout is not None
+        self.gathered.append(timeout)
+        self.now += timeout + self._late
+        return []
+
+    async def read(self, limit: int = 64) -> list[Event]:
+        raise NotImplementedError
+
+    def read_now(self, limit: int = 64) -> list[Event] | None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("late", "seconds"), [(0.0, 0.02), (0.004, 0.04), (5.0, 0.1)])
+async def test_a_stream_that_is_woken_late_gathers_longer(late: float, seconds: float) -> None:
+    subscription = _Late(late)
+    batches = sse.Batches(subscription, None, 0.02, now=lambda: subscription.now)
+    for _ in range(3):  # the first is not gathered, the second for as long as is usual
+        assert len((await batches.next(HEARTBEAT))[0]) == 1
+    assert subscription.gathered == pytest.approx([0.02, seconds])
