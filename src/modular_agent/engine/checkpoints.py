@@ -216,11 +216,16 @@ class Saver(BaseCheckpointSaver[int]):
         return await self._tuple(session, configurable["thread_id"], found)
 
     async def _lead(self, session: SessionRef, found: StoredCheckpoint, *, is_newest: bool) -> None:
-        """Has new checkpoints of the session sort after all it has, whatever the clock does."""
-        if self._cache.holds(session.n):
-            return  # this process has made the last one
-        newest = found if is_newest else await self._store.checkpoint(session, "", None)
-        come_after((newest or found).row.checkpoint_id)
+        """Has new checkpoints sort after all of the session's graph, and after the one found, whatever the clock does.
+
+        A graph inside is read before it goes on: its newest may be newer than all of the session's own.
+        """
+        come_after(found.row.checkpoint_id)
+        if self._cache.holds(session.n) or is_newest:
+            return  # this process has made the last one, or it is the one
+        newest = await self._store.checkpoint(session, "", None)
+        if newest is not None:
+            come_after(newest.row.checkpoint_id)
 
     async def alist(
         self,

@@ -11,11 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langgraph.channels import DeltaChannel
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.base import id as made
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Overwrite
 
 from integration.engine.saver_lab import Savers, config_of, ids, open_savers
 from modular_agent.engine.channels import AppendLog
+from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.store import Facts, RunKey
 from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.errors import StaleEpoch
@@ -274,3 +277,23 @@ async def test_metadata_is_stored_with_the_run_that_made_the_checkpoint(savers: 
     await binding.durable()
     rows = await savers.rows("SELECT DISTINCT run_id, metadata FROM checkpoints WHERE step = 1")
     assert [(run_id, orjson.loads(metadata)["run_id"]) for run_id, metadata in rows] == [("run_1", "run_1")]
+
+
+@pytest.mark.parametrize("holds_root", [False, True], ids=["all is read", "the session's own is known"])
+async def test_a_graph_inside_goes_on_after_its_newest_when_the_clock_was_set_back(
+    savers: Savers, monkeypatch: pytest.MonkeyPatch, holds_root: bool
+) -> None:
+    root, inner = config_of("s-1"), config_of("s-1", checkpoint_ns="inner:1")
+    await savers.saver.aput(root, {**empty_checkpoint(), "id": str(made.uuid6())}, {"source": "loop", "step": 1}, {})
+    for _ in range(3):  # the graph inside has gone further than the session's own
+        newest = str(made.uuid6())
+        await savers.saver.aput(inner, {**empty_checkpoint(), "id": newest}, {"source": "loop", "step": 2}, {})
+    # Another process, an hour earlier by its clock.
+    monkeypatch.setattr(made, "_last_v6_timestamp", None)
+    monkeypatch.setattr(made.time, "time_ns", lambda now=made.time.time_ns: now() - 3_600 * 10**9)
+    after_restart = savers.saver if holds_root else Saver(savers.store)
+    await after_restart.aget_tuple(root)
+    found = await after_restart.aget_tuple(inner)
+    assert found is not None
+    assert found.checkpoint["id"] == newest
+    assert str(made.uuid6()) > newest
