@@ -49,6 +49,7 @@ class Stopping:
     async def _run(self) -> None:
         try:
             await self._runtime.supervisor.drain()
+            self._runtime.multitask.let_go()
             await self._runtime.hub.aclose()
         finally:
             self.done.set()

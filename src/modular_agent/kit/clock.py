@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Protocol
 
-__all__ = ["Clock", "SystemClock", "rfc3339", "utc_datetime"]
+__all__ = ["Clock", "SystemClock", "rfc3339", "utc_datetime", "within_calendar"]
 
 MICROSECONDS: Final = 1_000_000
+LATEST: Final = 253_402_300_799_999_999  # µs: the end of the year 9999
 
 
 class Clock(Protocol):
@@ -36,6 +37,14 @@ def utc_datetime(us: int) -> datetime:
     """The aware UTC time of `us` microseconds since the epoch."""
     seconds, rest = divmod(us, MICROSECONDS)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
+def within_calendar(us: int) -> int:
+    """The nearest of the times that records can have and that can be written down: 1970 to 9999.
+
+    With its offset, a time of the year 1 or 9999 is in one that has no date.
+    """
+    return min(max(us, 0), LATEST)
 
 
 @lru_cache(maxsize=256)

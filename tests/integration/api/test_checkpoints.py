@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from integration.api.control_workflows import STEPS, messages, users, write_steps
+from modular_agent.storage.repositories.checkpoints import CheckpointRepository, put_checkpoint
+from modular_agent.storage.unit_of_work import UnitOfWork
 from servers.live_server import LiveServer
 
 ASK = """
@@ -105,6 +108,25 @@ async def test_a_session_goes_back_to_what_was_saved_and_its_log_keeps_what_happ
     assert [r["content"] for r in records if r.get("message_type") == "user"] == ["one", "two"]
     await server.run(session_id, "three")
     assert await users(server, session_id) == ["one", "three"]
+
+
+async def test_what_was_saved_is_found_behind_any_number_of_checkpoints(server: LiveServer) -> None:
+    session_id = await server.session("workflows/steps.yaml")
+    await server.run(session_id, "one")
+    saved = await messages(server, session_id)
+    _, answer = await call(server, session_id, "save")
+    database = server.runtime.database
+    session = await server.runtime.sessions.get(session_id)
+    found = await CheckpointRepository(database.readers).load(session.ref)
+    assert found is not None
+    unit: UnitOfWork[None] = UnitOfWork()
+    for n in range(10_001):
+        put_checkpoint(unit, replace(found.row, checkpoint_id=f"{answer['checkpoint_id']}-{n:05}", saved_name=None))
+    await database.writer.commit(unit)
+    await server.run(session_id, "two")
+    status, problem = await call(server, session_id, "restore")
+    assert status == 200, problem
+    assert await messages(server, session_id) == saved
 
 
 async def test_a_session_goes_back_to_any_checkpoint_and_forth_again(server: LiveServer) -> None:

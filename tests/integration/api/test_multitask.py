@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from integration.api.control_workflows import messages, users, write_steps
+from modular_agent.api.middleware.drain import Gate
+from modular_agent.api.stopping import Stopping
 from servers.live_server import LiveServer
 
 ASK = """
@@ -127,6 +129,17 @@ async def test_with_wait_the_answer_is_the_end_of_the_queued_run(server: LiveSer
     status, run = await send(server, session_id, "second", "enqueue", mode="wait")
     assert (status, run["status"]) == (200, "completed")
     assert await users(server, session_id) == ["first", "second"]
+
+
+async def test_a_server_that_stops_lets_those_go_who_wait_for_a_queued_run(server: LiveServer) -> None:
+    session_id = await server.session("workflows/ask.yaml")
+    await server.run(session_id, "first")
+    waiting = asyncio.create_task(send(server, session_id, "second", "enqueue", mode="wait"))
+    while not await server.records(session_id, "control"):
+        await asyncio.sleep(0.01)
+    await Stopping(server.runtime, Gate()).wait()
+    status, run = await asyncio.wait_for(waiting, 10)
+    assert (status, run["status"]) == (200, "queued")
 
 
 async def test_a_repeated_request_is_queued_once(server: LiveServer) -> None:

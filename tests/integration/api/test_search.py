@@ -101,6 +101,14 @@ async def test_what_cannot_be_searched_is_refused(product: Product, sessions: li
     await product.problem("GET", "/history/search?query=x&record_types=step", status=422, code="invalid_request")
 
 
+async def test_times_beyond_the_calendar_are_answered(product: Product, sessions: list[str]) -> None:
+    first, last = "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999-14:00"  # years 0 and 10000 in UTC
+    for path in ("/history/search", f"/history/sessions/{sessions[2]}/search"):
+        assert len(await found(product, path, query="nothing", start_time=first, end_time=last)) == 1
+        assert await found(product, path, query="nothing", start_time=last) == []
+        assert await found(product, path, query="nothing", end_time=first) == []
+
+
 async def test_a_deleted_session_is_found_no_more(product: Product) -> None:
     doomed = await product.run("talk", "ephemeral words")
     assert len(await found(product, query="ephemeral")) == 1

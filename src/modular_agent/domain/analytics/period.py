@@ -1,15 +1,13 @@
 """The time that figures are about."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from modular_agent.domain.history.errors import TimeRangeReversed
-from modular_agent.kit.clock import rfc3339
+from modular_agent.kit.clock import rfc3339, within_calendar
 from modular_agent.storage.statistics.scope import Scope
 
 __all__ = ["Period"]
-
-LATEST: Final = 253_402_300_800_000_000  # µs: the end of the year 9999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,4 +29,4 @@ class Period:
 
 
 def _text(us: int | None) -> str | None:
-    return None if us is None else rfc3339(min(max(us, 0), LATEST - 1))
+    return None if us is None else rfc3339(within_calendar(us))

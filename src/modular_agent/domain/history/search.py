@@ -9,6 +9,7 @@ import orjson
 
 from modular_agent.domain.history.errors import QueryUnusable, TimeRangeReversed
 from modular_agent.events import RecordType
+from modular_agent.kit.clock import within_calendar
 from modular_agent.kit.pagination import decode_cursor, encode_cursor
 from modular_agent.storage.errors import SessionUnknown
 from modular_agent.storage.readers import Readers
@@ -94,8 +95,8 @@ class HistorySearch:
         chosen = SearchFilter(
             session_n=session_n,
             types=query.types,
-            start=query.start,
-            end=query.end,
+            start=None if query.start is None else within_calendar(query.start),
+            end=None if query.end is None else within_calendar(query.end),
             workflow_id=query.workflow_id,
             tenant=tenant,
         )

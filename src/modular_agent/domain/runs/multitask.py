@@ -199,6 +199,11 @@ class Multitask:
             _, waiter = self._waiters[run_id]
             await asyncio.shield(waiter)
 
+    def let_go(self) -> None:
+        """Ends all waiting for queued runs, when the server stops: they start after it has started again."""
+        for run_id in [*self._waiters]:
+            self._tell(run_id)
+
     @contextlib.asynccontextmanager
     async def ending(self, session: SessionRow) -> AsyncGenerator[None]:
         """While a session is deleted: nothing that waits in its queue starts, and who waits for that learns the end."""

@@ -247,8 +247,7 @@ class SessionCheckpoints:
         return newest
 
     async def _last_saved(self, session: SessionRow) -> str:
-        rows = await self._rows.summaries(session.ref, limit=10_000)
-        saved = next((row.checkpoint_id for row in rows if row.saved_name is not None), None)
+        saved = await self._rows.last_saved_id(session.ref)
         if saved is None:
             raise CheckpointUnknown(checkpoint_id="(last saved)")
         return saved

@@ -236,6 +236,14 @@ class CheckpointRepository:
         )
         return rows[0][0]
 
+    async def last_saved_id(self, session: SessionRef) -> str | None:
+        """The id of the newest root checkpoint that has a name, however many came after it."""
+        rows = await self._readers.query(
+            "SELECT max(checkpoint_id) FROM checkpoints WHERE session_n = ? AND ns = '' AND saved_name IS NOT NULL",
+            (session.n,),
+        )
+        return rows[0][0]
+
     async def left_by(self, session: SessionRef, run_id: str) -> bool:
         """Whether a run of the session has left a checkpoint that its input is a part of."""
         rows = await self._readers.query(
