@@ -22,6 +22,7 @@ __all__ = ["check_fork", "check_projections", "check_sums", "check_valid"]
 
 Records = list[dict[str, Any]]
 PAGE = 500
+DISK_TROUBLE = ("disk_failed", "storage_full")  # the test itself makes the disk fail; some of it could be stored
 
 
 async def check_projections(server: ServerProcess, session: dict[str, Any], records: Records) -> None:
@@ -38,16 +39,17 @@ async def check_sums(server: ServerProcess, logs: list[Records]) -> None:
     shown = await server.get("/sessions/statistics")
     errors = (await server.get("/errors", page_size=100))["errors"]
     own = [error for error in errors if error["session_id"] is None]
-    assert not own, f"what the server did not expect: {own}"
+    unexpected = [error for error in own if error["error_type"] not in DISK_TROUBLE]
+    assert not unexpected, f"what the server did not expect: {unexpected}"
     assert shown["total_sessions"] == len(logs)
     for name, each in (
         ("total_runs", "total_runs"),
         ("ended_runs", "ended_runs"),
-        ("error_count", "total_errors"),
         ("tokens", "tokens"),
         ("unpriced_tokens", "unpriced_tokens"),
     ):
         assert shown[name] == sum(one[each] for one in told), f"{name} of all sessions"
+    assert shown["error_count"] == sum(one["total_errors"] for one in told) + len(own)
     cost = sum(session_usage(records)["cost_usd"] for records in logs)
     assert round((shown["cost"] or 0) * NANO) == round(cost * NANO)
 
