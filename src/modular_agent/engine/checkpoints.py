@@ -6,11 +6,10 @@ run failed, every later one of that run is refused. What a finished task wrote a
 """
 
 import inspect
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import orjson
 from langchain_core.runnables import RunnableConfig
@@ -33,6 +32,7 @@ from modular_agent.engine.channels import LogRef, Segment
 from modular_agent.engine.checkpoint_ids import come_after
 from modular_agent.engine.errors import CheckpointThreadUnknown, StateTooLarge
 from modular_agent.engine.questions import question_of, question_record
+from modular_agent.engine.state_cache import Held, StateCache
 from modular_agent.engine.store import (
     CheckpointRow,
     CheckpointStore,
@@ -56,35 +56,6 @@ _BOOKKEEPING: Final = ("branch:", "join:")
 _DELTAS: Final = "counters_since_delta_snapshot"  # in metadata: the delta channels that their ancestors complete
 
 
-class _Held(NamedTuple):
-    row: CheckpointRow
-    logs: dict[tuple[Segment, ...], LogRef]  # the lists of its append logs
-
-
-class _StateCache:
-    """The newest root checkpoints, by session; bounded."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._held: OrderedDict[int, _Held] = OrderedDict()
-
-    def put(self, n: int, held: _Held) -> None:
-        self._held[n] = held
-        self._held.move_to_end(n)
-        if len(self._held) > self._size:
-            self._held.popitem(last=False)
-
-    def get(self, n: int, checkpoint_id: str | None) -> _Held | None:
-        held = self._held.get(n)
-        return held if held is not None and held.row.checkpoint_id == checkpoint_id else None
-
-    def holds(self, n: int) -> bool:
-        return n in self._held
-
-    def drop(self, n: int) -> None:
-        self._held.pop(n, None)
-
-
 class Saver(BaseCheckpointSaver[int]):
     """LangGraph's checkpoint saver on a `CheckpointStore`.
 
@@ -97,7 +68,7 @@ class Saver(BaseCheckpointSaver[int]):
         super().__init__()
         self._max_state_bytes = max_state_bytes
         self._store = store
-        self._cache = _StateCache(cached_states)
+        self._cache = StateCache(cached_states)
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -130,7 +101,7 @@ class Saver(BaseCheckpointSaver[int]):
             if ns and row.step > 0:  # our own nodes wait before they act (`durable`); a user's graph does not
                 await binding.durable()
         if not ns:
-            self._cache.put(session.n, _Held(row, logs))
+            self._cache.put(session.n, Held(row, logs))
             if binding is not None:
                 binding.values = checkpoint["channel_values"]
         return _place(configurable["thread_id"], ns, row.checkpoint_id)
