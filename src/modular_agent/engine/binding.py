@@ -107,6 +107,8 @@ class Binding:
         """Waits until everything handed over is committed, not for what is gathered; raises the first failure."""
         if self.last is not None and not self.last.done():
             await asyncio.wait({self.last})  # in order: the last one stands for all
+        elif self.behind:
+            await asyncio.sleep(0)  # all are done, and about to say how
         self.check()
 
     async def keep_up(self) -> None:
