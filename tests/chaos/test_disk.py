@@ -98,10 +98,6 @@ async def everything_is_done(server: ChaosServer, runs: dict[str, str]) -> None:
     check_ledger(server.ledger())
 
 
-@pytest.mark.xfail(
-    reason="a known fault: in three of ten runs an idempotent tool is called again under another key after a full disk",
-    strict=False,
-)
 async def test_a_full_disk_loses_nothing_and_everything_goes_on_when_there_is_room(
     tmp_path: Path, model: PlannedModel, disk: SmallDisk
 ) -> None:

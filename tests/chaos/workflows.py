@@ -12,7 +12,7 @@ models:
 """
 TOOLS_OF_A_LOOP = """
 tools:
-  note: {ref: "tools.traces:note", effect: read}
+  note: {ref: "tools.traces:note", effect: idempotent}
   look: {ref: "tools.traces:look", effect: read}
   pay: {ref: "tools.traces:pay"}
 """
