@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from modular_agent.engine.store import Facts, RunKey, TaskWrite
+from modular_agent.engine.store import Facts, RunKey
 from modular_agent.errors import AgentError
 
 __all__ = ["BINDING", "Binding"]
@@ -23,9 +23,6 @@ class Binding:
     over as one write `GATHER` seconds after the first of it, or as soon as somebody does wait. `failure` is the first
     refused write, `last` the newest one not yet known to be durable. `questions` are the graph ids of the interrupts
     raised since the start; those in `asked` were put to a person before, and are not put again.
-
-    While `is_followed`, what tasks write is part of the checkpoint that follows before anything else happens: it is
-    kept `unspelled`, and encoded and stored only if that checkpoint does not come after all.
     """
 
     run: RunKey
@@ -42,8 +39,6 @@ class Binding:
     clears_pending: bool = False
     values: Mapping[str, Any] | None = None  # the state's channels at the newest checkpoint since the start
     foreign: dict[str, str] = field(default_factory=dict[str, str])  # tasks that run a user's graph, to their nodes
-    is_followed: bool = False
-    unspelled: list[Callable[[], list[TaskWrite]]] = field(default_factory=list)
     behind: int = 0  # writes handed over and not yet settled
     _timer: asyncio.TimerHandle | None = None
 
@@ -71,9 +66,6 @@ class Binding:
             self._timer.cancel()
             self._timer = None
         facts, self.gathered = self.gathered, Facts()
-        for spell in self.unspelled:
-            facts.writes += spell()
-        self.unspelled.clear()
         return facts
 
     def flush(self) -> None:

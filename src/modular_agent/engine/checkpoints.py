@@ -96,7 +96,6 @@ class Saver(BaseCheckpointSaver[int]):
             gathered = binding.gathering()
             if not ns:  # it holds what the tasks before it wrote: written in one transaction, nobody would read that
                 gathered.writes = [w for w in gathered.writes if w.ns or w.checkpoint_id != row.parent_id]
-                binding.unspelled.clear()
             gathered.checkpoints.append(new)
             if ns and row.step > 0:  # our own nodes wait before they act (`durable`); a user's graph does not
                 await binding.durable()
@@ -134,22 +133,14 @@ class Saver(BaseCheckpointSaver[int]):
         ns, checkpoint_id = configurable.get("checkpoint_ns", ""), str(configurable["checkpoint_id"])
         if binding is not None and not ns and checkpoint_id == binding.unstored:
             return
-
-        def spell() -> list[TaskWrite]:
-            rows = [
-                WriteRow(task_id, WRITES_IDX_MAP.get(channel, i), task_path, channel, *self.serde.dumps_typed(value))
-                for i, (channel, value) in enumerate(writes)
-            ]
-            return [TaskWrite(ns, checkpoint_id, row, special) for row in rows]
-
+        facts = Facts() if binding is None else self._facts_of(binding, writes, task_id, ns)
+        for index, (channel, value) in enumerate(writes):
+            place = (task_id, WRITES_IDX_MAP.get(channel, index), task_path, channel)
+            row = WriteRow(*place, *self.serde.dumps_typed(value))
+            facts.writes.append(TaskWrite(ns, checkpoint_id, row, special))
         if binding is None:
-            await self._store.put(session, Facts(writes=spell()))
+            await self._store.put(session, facts)
             return
-        facts = self._facts_of(binding, writes, task_id, ns)
-        if binding.is_followed and not special:
-            binding.unspelled.append(spell)
-        else:
-            facts.writes += spell()
         binding.gather(facts)
         if any(effect.intent.effect == Effect.IRREVERSIBLE for effect in facts.effects):
             binding.flush()  # a crash before this is written makes a person answer for the call

@@ -22,7 +22,6 @@ from langgraph.pregel._runner import PregelRunner
 from langgraph.runtime import RunControl, Runtime
 from langgraph.types import PregelExecutableTask
 
-from modular_agent.engine.binding import Binding
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.context import RunContext
 from modular_agent.engine.nodes.workflow import Graph
@@ -62,7 +61,7 @@ async def run_graph(
             submit=weakref.WeakMethod(loop.background), put_writes=weakref.WeakMethod(loop.put_writes)
         )
         while loop.tick():
-            await _step(loop, runner, context.binding)
+            await _step(loop, runner)
             loop.after_tick()
     if loop.status == "out_of_steps":
         raise GraphRecursionError(f"more than {config.get('recursion_limit')} steps")
@@ -110,19 +109,19 @@ def _entry(graph: Graph, given: Any) -> tuple[str | list[str], Any]:
     return keys, {**cast("dict[str, Any]", given), **dict.fromkeys(first)} if isinstance(given, dict) else given
 
 
-async def _step(loop: _Loop, runner: PregelRunner, binding: Binding) -> None:
+async def _step(loop: _Loop, runner: PregelRunner) -> None:
     """Runs the tasks of a step; those that had finished before a crash have their writes."""
     tasks = [task for task in loop.tasks.values() if not task.writes]
     if len(tasks) == 1:
         body = cast("object", tasks[0].proc)
         if isinstance(body, NodeSequence) and body.is_plain:
-            await _alone(runner, tasks[0], body, binding)
+            await _alone(runner, tasks[0], body)
             return
     async for _ in runner.atick(tasks, schedule_task=loop.aaccept_push):
         pass
 
 
-async def _alone(runner: PregelRunner, task: PregelExecutableTask, body: NodeSequence, binding: Binding) -> None:
+async def _alone(runner: PregelRunner, task: PregelExecutableTask, body: NodeSequence) -> None:
     try:
         await body.ainvoke(task.input, task.config)
     except asyncio.CancelledError as error:
@@ -135,11 +134,7 @@ async def _alone(runner: PregelRunner, task: PregelExecutableTask, body: NodeSeq
     except Exception as error:
         runner.commit(task, error)
         raise
-    binding.is_followed = True  # nothing is awaited until the next checkpoint
-    try:
-        runner.commit(task, None)
-    finally:
-        binding.is_followed = False
+    runner.commit(task, None)
 
 
 def _nowhere(_: Any) -> None:
