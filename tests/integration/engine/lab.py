@@ -46,6 +46,20 @@ def calls(*named: tuple[str, Mapping[str, Any] | str]) -> dict[str, Any]:
     return {"tool_calls": [{"name": name, "arguments": arguments} for name, arguments in named]}
 
 
+def loop_of(*tools: str) -> str:
+    """The nodes and edges of a model that calls tools until it has its answer."""
+    return f"""
+nodes:
+  think: {{type: llm, tools: [{", ".join(tools)}]}}
+  act: {{type: tools}}
+edges:
+  - {{from: START, to: think}}
+  - {{from: think, to: act, when: has_tool_calls}}
+  - {{from: think, to: END}}
+  - {{from: act, to: think}}
+"""
+
+
 @dataclass(slots=True)
 class Lab:
     """One session of a workflow, and what happens in it."""

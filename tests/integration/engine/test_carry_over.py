@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from integration.engine.lab import Lab, calls, script
+from integration.engine.lab import Lab, calls, loop_of, script
 
 CODE = """
 import asyncio, pathlib
@@ -31,15 +31,7 @@ TURNS = script(
 LOOP = """
 models: {main: {provider: scripted, script: scripts/a.yaml}}
 tools: {quick: {ref: "tools.code:quick", effect: read}, slow: {ref: "tools.code:slow", effect: read}}
-nodes:
-  think: {type: llm, tools: [quick, slow]}
-  act: {type: tools}
-edges:
-  - {from: START, to: think}
-  - {from: think, to: act, when: has_tool_calls}
-  - {from: think, to: END}
-  - {from: act, to: think}
-"""
+""" + loop_of("quick", "slow")
 FILES = {"tools/code.py": CODE, "scripts/a.yaml": TURNS}
 
 

@@ -6,7 +6,7 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphRecursionError
 
-from integration.engine.lab import Lab, calls, script
+from integration.engine.lab import Lab, calls, loop_of, script
 from modular_agent.engine import graph_loop, run
 
 CODE = """
@@ -47,16 +47,7 @@ tools:
   quick: {ref: "tools.code:quick", effect: read}
   gives_up: {ref: "tools.code:gives_up", effect: read}
 """
-LOOP: Final = """
-nodes:
-  think: {type: llm, tools: [quick, gives_up]}
-  act: {type: tools}
-edges:
-  - {from: START, to: think}
-  - {from: think, to: act, when: has_tool_calls}
-  - {from: think, to: END}
-  - {from: act, to: think}
-"""
+LOOP: Final = loop_of("quick", "gives_up")
 SIDE_BY_SIDE: Final = """
 nodes:
   say: {type: llm}
