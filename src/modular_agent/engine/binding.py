@@ -1,6 +1,7 @@
 """A run as the saver sees it: what it still has to hand over, and how far behind the writer is."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,6 +14,8 @@ __all__ = ["BINDING", "Binding"]
 BINDING: Final = "__modular_agent_binding"  # in `config["configurable"]`; two underscores keep it out of metadata
 GATHER: Final = 0.005  # seconds
 MAX_BEHIND: Final = 32  # writes of one run that may wait for the writer while it goes on
+
+_Act = tuple[int, Callable[[], object]]  # how many writes are committed first, and what is done then
 
 
 @dataclass(slots=True)
@@ -39,8 +42,10 @@ class Binding:
     clears_pending: bool = False
     values: Mapping[str, Any] | None = None  # the state's channels at the newest checkpoint since the start
     foreign: dict[str, str] = field(default_factory=dict[str, str])  # tasks that run a user's graph, to their nodes
-    behind: int = 0  # writes handed over and not yet settled
+    handed: int = 0  # writes handed over
+    behind: int = 0  # of them, not yet settled
     _timer: asyncio.TimerHandle | None = None
+    _afterwards: deque[_Act] = field(default_factory=deque[_Act])
 
     def facts(self, task_id: str) -> Facts:
         """The facts of a task, to be committed with what it writes."""
@@ -77,9 +82,18 @@ class Binding:
             except AgentError as error:  # the database is closed, or too much waits for it
                 self.failure = error
 
+    def afterwards(self, act: Callable[[], object]) -> None:
+        """Acts when everything that was given so far is committed, at once if it is; never after a refused write."""
+        needed = self.handed + bool(self.gathered)
+        if needed > self.handed - self.behind:
+            self._afterwards.append((needed, act))
+        elif self.failure is None:
+            act()
+
     def track(self, write: Awaitable[object]) -> asyncio.Future[object]:
         """Remembers a write, so that `durable` waits for it and a failure is kept."""
         future = asyncio.ensure_future(write)
+        self.handed += 1
         self.behind += 1
         future.add_done_callback(self._settle)
         self.last = future
@@ -89,6 +103,10 @@ class Binding:
         self.behind -= 1
         if not future.cancelled() and (error := future.exception()) is not None and self.failure is None:
             self.failure = error
+        if self.failure is not None:
+            self._afterwards.clear()
+        while self._afterwards and self._afterwards[0][0] <= self.handed - self.behind:
+            self._afterwards.popleft()[1]()
 
     async def durable(self) -> None:
         """Waits until everything that was given so far is committed; raises the first failure."""

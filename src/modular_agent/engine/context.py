@@ -83,6 +83,10 @@ class RunContext:
         facts.intents += intents
         facts.charges += charges
 
+    def tell(self, delta: Delta) -> None:
+        """Publishes a piece of a message, after the records that were given before it: clients see things in order."""
+        self.binding.afterwards(lambda: self.publish_delta(delta))
+
     def record(self, record_type: RecordType, node: str | None, /, **fields: Any) -> Record:
         """A record of this run; the fields are JSON."""
         return Record(record_type=record_type, run_id=self.key.run_id, node=node, fields=fields)

@@ -246,7 +246,7 @@ class GraphCalls(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
 
     def _publish(self, call: _ModelCall, text: str, *, offset: int, abandoned: bool = False) -> None:
         context = self._visit.context
-        context.publish_delta(
+        context.tell(
             Delta(
                 session=context.key.session,
                 run_id=context.key.run_id,

@@ -105,7 +105,7 @@ class _CallLog:
             self._first_token = context.clock.monotonic()
         offset = self._offsets.get(channel, 0)
         self._offsets[channel] = offset + len(text)
-        context.publish_delta(
+        context.tell(
             Delta(
                 session=context.key.session,
                 run_id=context.key.run_id,
@@ -121,7 +121,7 @@ class _CallLog:
         """Tells those who watch that what came under this id is void."""
         context = self.visit.context
         if self._offsets:
-            context.publish_delta(
+            context.tell(
                 Delta(
                     session=context.key.session,
                     run_id=context.key.run_id,
