@@ -27,6 +27,7 @@ from modular_agent.api.openapi import install_openapi, operation_id
 from modular_agent.api.pages import install_pages
 from modular_agent.api.routers import ROUTERS
 from modular_agent.api.stopping import Server, Stopping, when_told_to_end
+from modular_agent.api.websocket_protocol import WebSocketProtocol
 from modular_agent.domain.analytics import LiveFigures
 from modular_agent.domain.configuration import LiveValues
 from modular_agent.domain.error_reports.server_errors import ServerErrors
@@ -40,7 +41,7 @@ from modular_agent.settings import Settings, check_bind, check_production, envir
 if TYPE_CHECKING:
     from modular_agent.api.metrics import Metrics
 
-__all__ = ["create_app", "serve"]
+__all__ = ["create_app", "serve", "web_server"]
 
 STARTUP_FAILED: Final = 3  # the exit code of uvicorn
 _log = structlog.get_logger(__name__)
@@ -191,20 +192,26 @@ def _logs(settings: Settings, environ: dict[str, str]) -> Logs:
 def serve(settings: Settings, *, insecure: bool = False) -> None:
     """Serves until SIGINT or SIGTERM; then drains: no new work, steps in progress finish, clients are told."""
     app = create_app(settings, insecure=insecure)
-    config = uvicorn.Config(
+    server = Server(web_server(app, settings), app)
+    server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILED)
+
+
+def web_server(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How the application is served."""
+    return uvicorn.Config(
         app,
         host=settings.http.host,
         port=settings.http.port,
         log_config=None,
         access_log=False,
         server_header=False,
+        ws=WebSocketProtocol,
         ws_max_size=settings.websocket.max_message_bytes + 1024,
+        ws_per_message_deflate=settings.websocket.compression,
         timeout_graceful_shutdown=int(settings.http.shutdown_grace) + 5,
     )
-    server = Server(config, app)
-    server.run()
-    if not server.started:
-        sys.exit(STARTUP_FAILED)
 
 
 def __getattr__(name: str) -> Any:

@@ -307,6 +307,11 @@ class WebSocketSettings(_Group):
     ping_interval: float = Field(
         20, gt=0, validation_alias="WS_PING_SECONDS", description="Seconds between pings of an idle connection."
     )
+    compression: bool = Field(
+        default=False,
+        validation_alias="WS_COMPRESSION",
+        description="Compress what WebSocket clients are sent, for slow networks: costs as much CPU time again.",
+    )
     metrics_interval: float = Field(
         5, gt=0, validation_alias="WS_METRICS_SECONDS", description="Seconds between two `performance_metrics` events."
     )

@@ -20,7 +20,7 @@ import yaml
 from websockets.asyncio.client import ClientConnection, connect
 
 from modular_agent.runtime import Runtime
-from modular_agent.server import create_app
+from modular_agent.server import create_app, web_server
 from modular_agent.settings import load_settings
 
 QUICK: Final = {"LOG_FILE": "none", "SHUTDOWN_GRACE_SECONDS": "0.2"}  # unless a test says otherwise
@@ -155,14 +155,8 @@ class LiveServer:
         return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        config = uvicorn.Config(
-            self.app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=3,
-            ws_max_size=self.settings.websocket.max_message_bytes + 1024,
-        )
+        config = web_server(self.app, self.settings)
+        config.timeout_graceful_shutdown = 3
         self._server = uvicorn.Server(config)
         listening = self._listening = socket.socket()
         listening.bind(("127.0.0.1", 0))

@@ -101,8 +101,11 @@ class Transport(Protocol):
         """The next message, whole; raises `Disconnected` when there will be none."""
         ...
 
-    async def send(self, payload: bytes) -> None:
-        """Sends UTF-8 JSON as one text frame; returns when the next may be sent; raises `Disconnected`."""
+    async def send(self, payloads: Sequence[bytes]) -> None:
+        """Sends texts in UTF-8, at least one, as a frame each; returns when the next may be sent.
+
+        Raises `Disconnected`.
+        """
         ...
 
     async def close(self, code: int, reason: str) -> None:

@@ -7,7 +7,7 @@ token and not allowed, belong to the handshake.)
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -59,6 +59,7 @@ INTERNAL_ERROR: Final = 1011
 TOO_SLOW: Final = 1013
 TAKEN_OVER: Final = 4001
 IDLE: Final = 4408
+TOGETHER: Final = 32 * 1024  # bytes of messages that are sent together: what a slow client has read within the timeout
 
 _log: Final = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class ConnectionLimits:
     commands: int = 16  # not accepted yet
     waiting: int = 256  # accepted, waiting for their result
     outbox_bytes: int = 4 << 20
-    send_timeout: float = 30.0  # of one message
+    send_timeout: float = 30.0  # of one message, or of several small ones
     ping_interval: float = 30.0  # of the client's silence
     idle_timeout: float = 120.0  # of the client's silence, if it has no subscription or is known to answer pings
     answer_timeout: float = 15.0  # of a subscription's start
@@ -256,7 +257,7 @@ class Connection:
         while True:
             payload = self._outbox.take()
             if payload is not None:
-                await self._transmit(payload)
+                await self._transmit([payload])
                 continue
             interest = self._interests.next_ready()
             if interest is not None:
@@ -277,8 +278,8 @@ class Connection:
             return
         if batch is None:
             return
-        for event in self._interests.once(interest, batch):
-            await self._transmit(event.envelope)
+        for payloads in _together([event.envelope for event in self._interests.once(interest, batch)]):
+            await self._transmit(payloads)
         if subscription.ending is not None:
             self._interests.drop(interest)
         elif batch:
@@ -286,9 +287,9 @@ class Connection:
             if len(batch) >= BATCH:
                 await asyncio.sleep(0)  # others' turn: a client that reads fast never makes `send` wait
 
-    async def _transmit(self, payload: bytes) -> None:
+    async def _transmit(self, payloads: Sequence[bytes]) -> None:
         self._sending_since = self._clock.monotonic()
-        await self._transport.send(payload)
+        await self._transport.send(payloads)
         self._sending_since = None
 
     def _wake(self) -> None:
@@ -317,3 +318,15 @@ class Connection:
                 session_id=session_id,
             )
         )
+
+
+def _together(payloads: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The same in order, in as few parts as `TOGETHER` allows."""
+    start = size = 0
+    for end, payload in enumerate(payloads):
+        if size and size + len(payload) > TOGETHER:
+            yield payloads[start:end]
+            start, size = end, 0
+        size += len(payload)
+    if start < len(payloads):
+        yield payloads[start:]

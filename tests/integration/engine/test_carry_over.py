@@ -126,7 +126,8 @@ async def test_a_retry_runs_only_what_failed(lab: Lab) -> None:
 
 async def test_an_input_that_no_node_took_is_not_lost(lab: Lab) -> None:
     """A run that is stopped before its first step has its message in the log, so the next run has it too."""
-    await lab.open(LOOP, files=FILES)
+    slow = {"when": {"last_user": "one"}, "reply": "too late", "delay": "5s"}  # it may not be over before the stop
+    await lab.open(LOOP, files={**FILES, "scripts/a.yaml": script(turns=[slow], otherwise={"reply": "done"})})
     await lab.start("one")
     await lab.runtime.control.stop(await lab.reload(), by="test")
     run = await lab.run("two")

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -36,9 +36,10 @@ class Socket:
         except ConnectionClosed:
             raise Disconnected from None
 
-    async def send(self, payload: bytes) -> None:
+    async def send(self, payloads: Sequence[bytes]) -> None:
         try:
-            await self._connection.send(payload, text=True)
+            for payload in payloads:
+                await self._connection.send(payload, text=True)
         except ConnectionClosed:
             raise Disconnected from None
 

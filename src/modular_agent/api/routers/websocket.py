@@ -1,6 +1,6 @@
 """`/ws/{client_id}`: the WebSocket, adapted to the realtime layer; control and queries of its clients."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Final, TypeVar
 
@@ -17,6 +17,7 @@ from modular_agent.api.schemas.checkpoints import EditState, InjectMessage
 from modular_agent.api.schemas.runs import AnswerInterrupt, StartRun
 from modular_agent.api.schemas.sessions import CreateSession
 from modular_agent.api.validation import request_faults
+from modular_agent.api.websocket_protocol import TOGETHER
 from modular_agent.domain.runs import MultitaskMode, interrupt_view
 from modular_agent.domain.sessions import Session, session_view
 from modular_agent.errors import Fault, InvalidInput, Kind
@@ -69,6 +70,7 @@ class _Socket:
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
+        self._together = TOGETHER in websocket.scope.get("extensions", {})
 
     async def receive(self) -> str | bytes:
         message = await self._websocket.receive()
@@ -77,9 +79,14 @@ class _Socket:
         text: str | None = message.get("text")
         return text if text is not None else message["bytes"]
 
-    async def send(self, payload: bytes) -> None:
+    async def send(self, payloads: Sequence[bytes]) -> None:
         try:
-            await self._websocket.send({"type": "websocket.send", "text": payload.decode()})
+            if self._together:
+                *before, last = payloads
+                await self._websocket.send({"type": "websocket.send", "text": last.decode(), "before": before})
+            else:
+                for payload in payloads:
+                    await self._websocket.send({"type": "websocket.send", "text": payload.decode()})
         except (WebSocketDisconnect, RuntimeError) as error:  # closed by the other side while it was sent
             raise Disconnected from error
 
