@@ -202,7 +202,8 @@ class Operator:
                 await self._rest("POST", "resume")
             elif session["status"] == "error":
                 answer = await self._rest("POST", "retry")
-                return answer is not None and not answer.is_success and answer.json()["code"] == "run_rolled_back"
+                gone = answer is not None and not answer.is_success and answer.json()["code"] == "run_rolled_back"
+                return gone and not waits  # what waits starts then
             return session["status"] in {"active", "completed", "stopped"} and not (session["current_run_id"] or waits)
 
         try:
@@ -236,7 +237,10 @@ class Operator:
     async def end(self) -> None:
         """One more run, which nobody disturbs: it takes up whatever is left."""
         body = {"message": self.last_words, "input": {"items": ["one"]}}
-        await self.server.post(f"/sessions/{self.session_id}/runs", body)
+        try:
+            await self.server.post(f"/sessions/{self.session_id}/runs", body)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{await self.story()}") from error
         self.given.add(self.last_words)
         await self.settle()
 

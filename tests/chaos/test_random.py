@@ -152,7 +152,11 @@ async def test_whatever_happens_the_log_holds(tmp_path: Path, model: PlannedMode
             run_again = Counter[str]()
             logs: list[Records] = []
             for number in range(ROUNDS):
-                logs += await _round(weather, random.Random(f"{SEED}/round {number}"), run_again)
+                try:
+                    logs += await _round(weather, random.Random(f"{SEED}/round {number}"), run_again)
+                except AssertionError as error:
+                    error.add_note(f"in round {number}")
+                    raise
             await check_sums(server, logs)
             _check_ledger(server, run_again)
     print(figures)

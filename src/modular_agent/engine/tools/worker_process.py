@@ -159,6 +159,9 @@ class WorkerProcess:
             self._listening.cancel()
             self._hearing.cancel()
             await asyncio.wait({self._listening, self._hearing})
+            self._ended = True
+            if self._call is not None and not self._call.reply.done():  # nobody listens any more who would say so
+                self._call.reply.set_result(self._dead())
             if self._process.stdin is not None:
                 self._process.stdin.close()
 
@@ -237,6 +240,9 @@ class WorkerProcess:
         if not await self._ends():
             await asyncio.to_thread(kill_tree, self._process.pid)
         await asyncio.wait({self._hearing}, timeout=0.5)
+        return self._dead()
+
+    def _dead(self) -> WorkerReply:
         failure = Failure(
             kind="died",
             error_type="WorkerDied",
