@@ -260,8 +260,10 @@ async def test_skipped_sessions_are_neither_read_nor_sorted(database, many, sort
     )
     keys = text[text.index("(SELECT n FROM sessions") + 1 : text.index(" LIMIT ")]
     plan = str(await database.readers.query(f"EXPLAIN QUERY PLAN {keys}"))
-    # What is searched is read, of those that may match. An index of a sum is not called covering, but no row is read.
-    covering = "" if "search" in chosen or sort_by == "tokens" else "COVERING "
+    covering = "" if "search" in chosen else "COVERING "  # what is searched is read, of those that may match
+    if sort_by == "tokens":  # no row is read by an index of a sum, but only a newer SQLite calls it covering
+        plan = plan.replace("COVERING ", "")
+        covering = ""
     assert f"SEARCH sessions USING {covering}INDEX ix_sessions_" in plan
     assert "TEMP B-TREE" not in plan
 
