@@ -47,7 +47,8 @@ from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
 __all__ = ["RunsService"]
 
-_HOLDING: Final = frozenset({"pause", "step"})  # controls after which a run stays paused
+_ANSWERED: Final = "answered"  # the phase of an interrupt's record
+_DECIDING: Final = frozenset({"pause", "step", "resume", "retry", _ANSWERED})  # what says whether a run goes on
 
 _CARRYING: frozenset[SessionStatus] = frozenset({SessionStatus.STOPPED, SessionStatus.ERROR})
 _log = structlog.get_logger(__name__)
@@ -365,14 +366,23 @@ class RunsService:
         asked = await self._interrupts.of_run(run.run_id, ref)
         if not any(row.status == "answered" for row in asked) or any(row.status == "open" for row in asked):
             return False
+        return await self._last_word(ref, run) == _ANSWERED
+
+    async def is_stepping(self, ref: SessionRef, run: RunRow) -> bool:
+        """Whether a run that nobody executes was to do one step only."""
+        if run.epoch == 1 or run.status not in {RunStatus.QUEUED, RunStatus.RUNNING}:
+            return False
+        return await self._last_word(ref, run) == "step"
+
+    async def _last_word(self, ref: SessionRef, run: RunRow) -> str | None:
+        """What was said last of whether the run goes on: the control, or that a question was answered."""
         chosen = RecordFilter(types=(RecordType.INTERRUPT, RecordType.CONTROL), run_id=run.run_id)
         for record in reversed((await self._records.page(ref, chosen, limit=1_000_000)).records):
             fields = orjson.loads(record.line)
-            if fields.get("phase") == "answered":
-                return True
-            if fields.get("action") in _HOLDING:
-                return False
-        return False
+            word = fields.get("action") or fields.get("phase")
+            if word in _DECIDING:
+                return str(word)
+        return None
 
     async def close(self, ref: SessionRef, run: RunRow, status: RunStatus, *, records: Sequence[Record] = ()) -> RunRow:
         """Changes the status of a run that nobody executes; later writes of an execution that died are refused."""
