@@ -31,7 +31,7 @@ from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.api_keys import ApiKeyRow, charge_to_key
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, settled_checkpoint
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
-from modular_agent.storage.repositories.interrupts import InterruptRepository, forget_withdrawn, withdraw_interrupts
+from modular_agent.storage.repositories.interrupts import InterruptRepository, forget_interrupts, withdraw_interrupts
 from modular_agent.storage.repositories.run_steps import change_run, create_run, transition_run
 from modular_agent.storage.repositories.runs import (
     InboxRow,
@@ -310,11 +310,13 @@ class RunsService:
         """
         workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         asked = await self._interrupts.of_run(run.run_id, session.ref)
+        void = [row for row in asked if row.is_void] if run.status in ENDED_RUN_STATUSES else []
+        asked = [row for row in asked if row not in void]
         taken = await self._input_was_taken(session.ref, run)
         charged = await self._api_keys.charged(session.ref, run.run_id)
         admission = self._supervisor.admit()
         try:
-            changed = await self._reopen(session, run, admission, control)
+            changed = await self._reopen(session, run, admission, control, void=[row.interrupt_id for row in void])
         except BaseException:
             self._supervisor.release(admission)
             raise
@@ -338,7 +340,9 @@ class RunsService:
         newest = await self._store.checkpoint(session, "", None)
         return newest is not None and newest.row.run_id == run.run_id
 
-    async def _reopen(self, session: SessionRow, run: RunRow, admission: Admission, control: Record | None) -> RunRow:
+    async def _reopen(
+        self, session: SessionRow, run: RunRow, admission: Admission, control: Record | None, *, void: Sequence[str]
+    ) -> RunRow:
         key = RunKey(session.ref, run.run_id, run.epoch)
         status = admission.value
         unit: UnitOfWork[RunRow] = UnitOfWork()
@@ -348,7 +352,7 @@ class RunsService:
             records = [*([control] if control else []), run_record(key.run_id, status)]
             self._store.add_facts(unit, key, Facts(records=records))
             if run.status in ENDED_RUN_STATUSES:
-                unit.first = in_order(stands(session.ref, since=session.last_seq), forget_withdrawn(run.run_id))
+                unit.first = in_order(stands(session.ref, since=session.last_seq), forget_interrupts(void))
             unit.then = transition_run(
                 run.run_id,
                 status,
