@@ -1,6 +1,7 @@
 """Questions to people over HTTP: listed over all sessions, answered one by one, by time, and after a crash."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from integration.api.control_workflows import messages
+from modular_agent.storage.readers import CALLS_LIMIT
 from servers.live_server import LiveServer, calls
 
 ASK = """
@@ -211,6 +213,21 @@ async def test_a_time_that_ran_out_while_the_server_was_down_counts_at_the_start
         await later.status(session_id, "completed")
         assert (await later.get(f"/sessions/{session_id}/state"))["approve"] is False
     await server.__aenter__()
+
+
+async def test_questions_answer_themselves_after_a_moment_in_which_the_database_could_not_be_asked(
+    server: LiveServer,
+) -> None:
+    session_id, _ = await asked(server, "timed")
+    free = threading.Event()
+    readers = server.runtime.database.readers
+    reading = [asyncio.create_task(readers.run(lambda _: free.wait())) for _ in range(CALLS_LIMIT)]
+    try:
+        await asyncio.sleep(0.5)  # the time of the question passes
+    finally:
+        free.set()
+        await asyncio.gather(*reading)
+    await server.status(session_id, "completed")
 
 
 # -- a crash between the last answer and going on --------------------------------------------------------------
