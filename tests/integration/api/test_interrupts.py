@@ -283,6 +283,32 @@ async def test_a_run_that_a_person_paused_after_an_answer_stays_paused(server: L
     await server.__aenter__()
 
 
+# -- no place for the run --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ask", "timed"])
+async def test_a_run_that_was_answered_while_there_was_no_place_goes_on_when_there_is(
+    server: LiveServer, tmp_path: Path, name: str
+) -> None:
+    session_id, [question] = await asked(server, name)
+    await server.__aexit__()
+    async with LiveServer(tmp_path, MAX_PARALLEL_RUNS="1", MAX_QUEUED_RUNS="0") as small:
+        small.configure({"scripts/hang.yaml": "otherwise: {hang: true}"})
+        small.workflow(LIMITED.replace("ask.yaml", "hang.yaml"), name="hanging")
+        other = await small.session("workflows/hanging.yaml")
+        await small.run(other, "go", mode="background")
+        if name == "ask":
+            path = f"/sessions/{session_id}/interrupts/{question['interrupt_id']}?wait=true"
+            told = await small.client.post(path, json={"answer": {"approve": True}})
+            assert (told.status_code, told.json()["status"]) == (200, "paused"), "the answer is taken, and says so"
+        async with asyncio.timeout(10):
+            while (await small.records(session_id, "interrupt"))[-1]["phase"] != "answered":
+                await asyncio.sleep(0.02)
+        await small.post(f"/sessions/{other}/stop?wait=true")
+        await small.status(session_id, "completed")
+    await server.__aenter__()
+
+
 async def stored(server: LiveServer, session_id: str, question: dict[str, Any], given: Any) -> None:
     """Stores an answer, as it is when the process dies before the run goes on."""
     session = await server.runtime.sessions.get(session_id)
