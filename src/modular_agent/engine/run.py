@@ -213,7 +213,7 @@ class Run:
             waiting = bool(self.context.binding.questions)
             return Outcome(status=RunStatus.PAUSED if waiting else RunStatus.COMPLETED)
         if isinstance(error, GraphDrained):
-            shutdown = error.reason == "shutdown" and not self.pause_requested
+            shutdown = error.reason == "shutdown" and not (self.pause_requested or self.ticket.step)
             return Outcome(status=None if shutdown else RunStatus.PAUSED, reason=error.reason)
         return self._failed(error)
 

@@ -1,6 +1,7 @@
 """Questions to people over HTTP: listed over all sessions, answered one by one, by time, and after a crash."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from integration.api.control_workflows import messages
+from modular_agent.storage.readers import CALLS_LIMIT
 from servers.live_server import LiveServer, calls
 
 ASK = """
@@ -213,6 +215,21 @@ async def test_a_time_that_ran_out_while_the_server_was_down_counts_at_the_start
     await server.__aenter__()
 
 
+async def test_questions_answer_themselves_after_a_moment_in_which_the_database_could_not_be_asked(
+    server: LiveServer,
+) -> None:
+    session_id, _ = await asked(server, "timed")
+    free = threading.Event()
+    readers = server.runtime.database.readers
+    reading = [asyncio.create_task(readers.run(lambda _: free.wait())) for _ in range(CALLS_LIMIT)]
+    try:
+        await asyncio.sleep(0.5)  # the time of the question passes
+    finally:
+        free.set()
+        await asyncio.gather(*reading)
+    await server.status(session_id, "completed")
+
+
 # -- a crash between the last answer and going on --------------------------------------------------------------
 
 
@@ -263,6 +280,32 @@ async def test_a_run_that_a_person_paused_after_an_answer_stays_paused(server: L
         await asyncio.sleep(0.2)
         assert (await later.status(session_id, "paused"))["status"] == "paused"
         assert (await later.post(f"/sessions/{session_id}/resume?wait=true"))["status"] == "completed"
+    await server.__aenter__()
+
+
+# -- no place for the run --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ask", "timed"])
+async def test_a_run_that_was_answered_while_there_was_no_place_goes_on_when_there_is(
+    server: LiveServer, tmp_path: Path, name: str
+) -> None:
+    session_id, [question] = await asked(server, name)
+    await server.__aexit__()
+    async with LiveServer(tmp_path, MAX_PARALLEL_RUNS="1", MAX_QUEUED_RUNS="0") as small:
+        small.configure({"scripts/hang.yaml": "otherwise: {hang: true}"})
+        small.workflow(LIMITED.replace("ask.yaml", "hang.yaml"), name="hanging")
+        other = await small.session("workflows/hanging.yaml")
+        await small.run(other, "go", mode="background")
+        if name == "ask":
+            path = f"/sessions/{session_id}/interrupts/{question['interrupt_id']}?wait=true"
+            told = await small.client.post(path, json={"answer": {"approve": True}})
+            assert (told.status_code, told.json()["status"]) == (200, "paused"), "the answer is taken, and says so"
+        async with asyncio.timeout(10):
+            while (await small.records(session_id, "interrupt"))[-1]["phase"] != "answered":
+                await asyncio.sleep(0.02)
+        await small.post(f"/sessions/{other}/stop?wait=true")
+        await small.status(session_id, "completed")
     await server.__aenter__()
 
 

@@ -267,6 +267,26 @@ async def test_a_paused_run_is_the_active_one_and_goes_on_after_a_restart(server
     await server.__aenter__()
 
 
+@pytest.mark.parametrize(("delay", "executed"), [("100ms", ["one", "two"]), ("5s", ["one"])])
+async def test_of_a_single_step_no_more_is_done_when_the_process_ends_in_it(
+    tmp_path: Path, delay: str, executed: list[str]
+) -> None:
+    server = LiveServer(tmp_path)  # it interrupts a step that takes longer than 0.2 s
+    slow = {"when": {"system": "two"}, "reply": "two", "delay": delay}
+    text = STEPS.replace("two: {type: llm,", "two: {type: llm, prompt: two,")
+    server.workflow(text, name="steps", turns=[slow], otherwise={"reply": "step", "delay": "150ms"})
+    async with server:
+        session_id, _ = await begun(server, "steps")
+        await call(server, session_id, "pause", wait=True)
+        await call(server, session_id, "step")
+    async with LiveServer(tmp_path) as later:
+        await asyncio.sleep(0.3)
+        run = (await later.get(f"/sessions/{session_id}/runs"))["runs"][0]
+        assert run["status"] == "paused"
+        steps = await later.records(session_id, "step")
+        assert [step["node"] for step in steps if step.get("status") == "completed"] == executed
+
+
 # -- stop ------------------------------------------------------------------------------------------------------
 
 

@@ -267,6 +267,8 @@ async def test_errors_follow_the_language(server: LiveServer) -> None:
     async with server.socket(additional_headers={"Accept-Language": "zh-CN"}) as client:
         answer = await client.ask("subscribe", session_id="none")
         assert "会话" in answer["data"]["message"]
+        answer = await client.ask("control", data={"action": "start", "workflow_id": 5})
+        assert answer["data"]["errors"] == [{"code": "wrong_type", "message": "必须是字符串", "path": "/workflow_id"}]
 
 
 async def test_a_message_too_large_closes_with_1009(server: LiveServer) -> None:

@@ -93,6 +93,11 @@ async def test_a_person_can_end_the_run_there(lab: Lab) -> None:
     await lab.run("go")
     assert (await lab.answer({"stop": True})).status == "failed"
     assert (await lab.error())["type"] == "limit_reached"
+    assert (await lab.retry()).status == "paused", "who takes it up again is asked again"
+    assert (await lab.answer({"stop": True})).status == "failed"
+    assert (await lab.retry()).status == "paused"
+    assert (await lab.answer({"max_iterations": 9})).status == "completed"
+    assert len(await lab.records("llm_request")) == 4
 
 
 async def test_seconds_count_while_the_run_executes(lab: Lab) -> None:

@@ -297,7 +297,7 @@ async def list_interrupts(session: SessionDep, runtime: RuntimeDep) -> JsonRespo
     response_model=RunAnswer,
     responses={
         **_ACCEPTED,
-        **problems(SessionUnknown, InterruptUnknown, InterruptClosed, AnswerInvalid, KeyNotForKeys, QueueFull),
+        **problems(SessionUnknown, InterruptUnknown, InterruptClosed, AnswerInvalid, KeyNotForKeys),
     },
 )
 async def answer_interrupt(
@@ -309,7 +309,7 @@ async def answer_interrupt(
     body: Annotated[AnswerInterrupt, Body()],
     wait: Wait = False,
 ) -> JsonResponse:
-    """Answers a question; the run goes on when it was the last one open."""
+    """Answers a question; the run goes on when it was the last one open, as soon as there is a place for it."""
     run = await runtime.control.answer(session, interrupt_id, body.answer, by=caller, key_id=api_key, wait=wait)
     return await _when_asked(runtime, session, run.run_id, wait=wait)
 

@@ -20,7 +20,7 @@ from modular_agent.api.validation import request_faults
 from modular_agent.api.websocket_protocol import TOGETHER
 from modular_agent.domain.runs import MultitaskMode, interrupt_view
 from modular_agent.domain.sessions import Session, session_view
-from modular_agent.errors import Fault, InvalidInput, Kind
+from modular_agent.errors import Fault, InvalidInput, Kind, Language
 from modular_agent.events import SessionRef
 from modular_agent.kit.late_model import LateModel
 from modular_agent.realtime.connections import Connections
@@ -114,10 +114,11 @@ class _Access:
 class _Commands:
     """Implements `CommandHandler`: what a client asks for over its WebSocket is what REST does."""
 
-    def __init__(self, runtime: Runtime, by: str, api_key: str | None) -> None:
+    def __init__(self, runtime: Runtime, by: str, api_key: str | None, language: Language) -> None:
         self._runtime = runtime
         self._by = by
         self._api_key = api_key
+        self._language: Language = language
 
     async def control(self, command: Control, *, accepted: Accepted) -> Mapping[str, Any]:
         if command.action == "start":
@@ -138,16 +139,16 @@ class _Commands:
         """Asks for what a control says; answers the id of the run it is about."""
         control, by, action = self._runtime.control, self._by, command.action
         if action == "edit":
-            change = _validated(EditState, command.data)
+            change = self._validated(EditState, command.data)
             run = await self._runtime.interventions.edit(session, change.state, by=by)
         elif action == "answer":
-            given = _validated(AnswerQuestion, command.data)
+            given = self._validated(AnswerQuestion, command.data)
             key = self._api_key
             run = await control.answer(session, given.interrupt_id, given.answer, by=by, key_id=key, wait=False)
         elif action == "retry":
-            run = await control.retry(session, by=by, run_id=_validated(RetryRun, command.data).run_id)
+            run = await control.retry(session, by=by, run_id=self._validated(RetryRun, command.data).run_id)
         else:
-            _validated(_Nothing, command.data)
+            self._validated(_Nothing, command.data)
             if action in {"pause", "stop"}:
                 verb = control.pause if action == "pause" else control.stop
                 run = await verb(session, by=by, wait=False)
@@ -157,7 +158,7 @@ class _Commands:
 
     async def _inject(self, session: Session, command: Control, accepted: Accepted) -> Mapping[str, Any]:
         """Puts a message into the run in progress; the result says what became of it."""
-        message = _validated(InjectMessage, command.data).message
+        message = self._validated(InjectMessage, command.data).message
         injected = await self._runtime.interventions.inject(session, message, by=self._by)
         accepted({"action": "inject", **asdict(injected)})
         return asdict(await self._runtime.interventions.outcome(session, injected))
@@ -166,10 +167,10 @@ class _Commands:
         """Starts a run; without a session, in one made of the same data."""
         given = {key: value for key, value in command.data.items() if key in StartRun.model_fields}
         rest = {key: value for key, value in command.data.items() if key not in given}
-        body = _validated(StartRun, given)
+        body = self._validated(StartRun, given)
         wanted = start_request(body, by=self._by, api_key=self._api_key, key=None, path="")
         if command.session_id is None:
-            new = create_request(_validated(CreateSession, rest), api_key=self._api_key)
+            new = create_request(self._validated(CreateSession, rest), api_key=self._api_key)
             session, run_id = await self._runtime.sessions.start_in_new(new, wanted)
         elif rest:
             raise ControlInvalid([Fault(code="unknown_key", message="unknown key", path=key) for key in rest])
@@ -214,12 +215,11 @@ class _Commands:
     async def _run(self, session: Session, run_id: str) -> dict[str, Any]:
         return await self._runtime.views.full(session, await self._runtime.runs.get(session.ref, run_id))
 
-
-def _validated(model: type[Body], data: Mapping[str, Any]) -> Body:
-    try:
-        return model.model_validate(dict(data))
-    except ValidationError as error:
-        raise ControlInvalid(request_faults(error.errors(), data, "en")) from error
+    def _validated(self, model: type[Body], data: Mapping[str, Any]) -> Body:
+        try:
+            return model.model_validate(dict(data))
+        except ValidationError as error:
+            raise ControlInvalid(request_faults(error.errors(), data, self._language)) from error
 
 
 def _missing(*names: str) -> ControlInvalid:
@@ -237,17 +237,17 @@ async def websocket(
     connections: Connections = websocket.app.state.connections
     settings = runtime.settings.websocket
     await websocket.accept()
-    by = caller_of(websocket)
+    by, language = caller_of(websocket), language_of(websocket.scope)
     await connections.run(
         Connection(
             _Socket(websocket),
             hub=runtime.hub,
             access=_Access(runtime),
-            handler=_Commands(runtime, by, key_id_of(websocket)),
+            handler=_Commands(runtime, by, key_id_of(websocket), language),
             clock=runtime.clock,
             client_id=client_id,
             owner=TENANT,
-            language=language_of(websocket.scope),
+            language=language,
             limits=ConnectionLimits(
                 message_bytes=settings.max_message_bytes,
                 rate=settings.messages_per_second,

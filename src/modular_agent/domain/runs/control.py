@@ -20,10 +20,11 @@ from modular_agent.domain.runs.going_back import ATTEMPTS, is_rolled_back
 from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.runs.terms import ALLOWED
+from modular_agent.engine.errors import QueueFull
 from modular_agent.engine.store import Facts, RunKey
 from modular_agent.engine.supervisor import Ended, Supervisor
-from modular_agent.errors import Fault, IllegalTransition
-from modular_agent.events import Record, RecordType
+from modular_agent.errors import Fault, IllegalTransition, ServerStopping
+from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, RunStatus
 from modular_agent.storage.database import Database
@@ -59,6 +60,7 @@ class RunControl:
         self._store = store
         self._clock = clock
         self._sessions = SessionRepository(database.readers)
+        self._postponed: dict[str, SessionRef] = {}  # answered runs, by id, for which there was no place
         runs.on_end(self._go_on_when_answered)
 
     async def active(self, session: SessionRow) -> RunRow:
@@ -75,6 +77,7 @@ class RunControl:
         run stays so. Raises `NoActiveRun`.
         """
         run = await self._current(session)
+        self._postponed.pop(run.run_id, None)
         record = control_record(run, "pause", by)
         if self._supervisor.is_here(run.run_id):
             await self._supervisor.ask_to_pause(run.run_id, record)
@@ -178,8 +181,9 @@ class RunControl:
     ) -> RunRow:
         """Answers a question of the session's run, and has the run go on when it was the last one open.
 
-        Other branches may still execute: then it goes on when they have ended, which only `wait` waits for. Parallel
-        branches that ask about the same limit take the same answer. `key_id` is the API key of who answers.
+        Other branches may still execute: then it goes on when they have ended, which only `wait` waits for. Where there
+        is no place for it, it goes on when another run has ended. Parallel branches that ask about the same limit take
+        the same answer. `key_id` is the API key of who answers.
 
         Raises `InterruptUnknown`, `InterruptClosed` for a second answer, `AnswerInvalid` for one that does not fit,
         `KeyNotForKeys` for one that would lift a limit that others set for the key.
@@ -235,18 +239,22 @@ class RunControl:
                 await self._runs.go_on(session, run)
             except (StaleEpoch, IllegalTransition):  # of several last answers one has it go on
                 _log.info("control_came_second", run_id=run.run_id, action="answer")
+            except (QueueFull, ServerStopping):  # no refusal: the answer counts
+                self._postponed[run.run_id] = session.ref
             run = await self._runs.get(session.ref, run.run_id)
         return run
 
     async def _go_on_when_answered(self, ended: Ended) -> None:
-        """Has a run go on whose questions were all answered while other branches of it executed."""
-        if ended.status is not RunStatus.PAUSED:
-            return
-        key = ended.key
-        run = await self._runs.get(key.session, key.run_id)
-        session = await self._sessions.by_number(key.session.n)
-        if session is not None and run.status is RunStatus.PAUSED and await self._runs.is_answered(key.session, run):
-            await self._after_answer(session, run)
+        """Has runs go on whose last answer came while other branches of them executed, or while there was no place."""
+        postponed, self._postponed = self._postponed, {}
+        if ended.status is RunStatus.PAUSED:
+            postponed[ended.key.run_id] = ended.key.session
+        for run_id, ref in postponed.items():
+            run, session = await self._runs.rows.get(run_id), await self._sessions.by_number(ref.n)
+            if run is None or session is None or run.status is not RunStatus.PAUSED:
+                continue
+            if await self._runs.is_answered(ref, run):
+                await self._after_answer(session, run)
 
     async def end_for_deletion(self, session: SessionRow, *, by: str) -> None:
         """Stops the session's run, if it has one."""

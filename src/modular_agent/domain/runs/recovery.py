@@ -82,8 +82,8 @@ class Recovery:
     async def take_up(self) -> int:
         """Takes up every run that a former process left behind; answers how many.
 
-        Paused ones stay paused, unless their last question was answered just before. One that cannot go on now is
-        tried again.
+        Paused ones stay paused, unless their last question was answered just before; one that was cut in a single step
+        is paused. One that cannot go on now is tried again.
         """
         count = 0
         for ref, run in await self._runs.rows.all_active():
@@ -106,7 +106,7 @@ class Recovery:
         if run.status is RunStatus.STOPPING:
             await self._runs.close(ref, run, RunStatus.STOPPED)
             return False
-        if run.status is RunStatus.PAUSING:
+        if run.status is RunStatus.PAUSING or await self._runs.is_stepping(ref, run):
             await self._runs.close(ref, run, RunStatus.PAUSED)
             return False
         session = await self._sessions.by_number(ref.n)

@@ -63,10 +63,10 @@ class Retention:
                 await self._prune(session)
 
     async def _prune(self, session: SessionRef) -> None:
-        if await self._runs.rows.active(session) is not None:
-            return  # its end will bring it back
         step = prune_checkpoints(session, keep=self._keep)
         try:
+            if await self._runs.rows.active(session) is not None:
+                return  # its end will bring it back
             await self._writer.commit(UnitOfWork(then=step, alone=session.n, touches=()))
         except AgentError as error:
             _log.warning("pruning_refused", session_id=session.session_id, code=error.code)

@@ -31,7 +31,7 @@ from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.api_keys import ApiKeyRow, charge_to_key
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, settled_checkpoint
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
-from modular_agent.storage.repositories.interrupts import InterruptRepository, forget_withdrawn, withdraw_interrupts
+from modular_agent.storage.repositories.interrupts import InterruptRepository, forget_interrupts, withdraw_interrupts
 from modular_agent.storage.repositories.run_steps import change_run, create_run, transition_run
 from modular_agent.storage.repositories.runs import (
     InboxRow,
@@ -47,7 +47,8 @@ from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
 __all__ = ["RunsService"]
 
-_HOLDING: Final = frozenset({"pause", "step"})  # controls after which a run stays paused
+_ANSWERED: Final = "answered"  # the phase of an interrupt's record
+_DECIDING: Final = frozenset({"pause", "step", "resume", "retry", _ANSWERED})  # what says whether a run goes on
 
 _CARRYING: frozenset[SessionStatus] = frozenset({SessionStatus.STOPPED, SessionStatus.ERROR})
 _log = structlog.get_logger(__name__)
@@ -309,11 +310,13 @@ class RunsService:
         """
         workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         asked = await self._interrupts.of_run(run.run_id, session.ref)
+        void = [row for row in asked if row.is_void] if run.status in ENDED_RUN_STATUSES else []
+        asked = [row for row in asked if row not in void]
         taken = await self._input_was_taken(session.ref, run)
         charged = await self._api_keys.charged(session.ref, run.run_id)
         admission = self._supervisor.admit()
         try:
-            changed = await self._reopen(session, run, admission, control)
+            changed = await self._reopen(session, run, admission, control, void=[row.interrupt_id for row in void])
         except BaseException:
             self._supervisor.release(admission)
             raise
@@ -337,7 +340,9 @@ class RunsService:
         newest = await self._store.checkpoint(session, "", None)
         return newest is not None and newest.row.run_id == run.run_id
 
-    async def _reopen(self, session: SessionRow, run: RunRow, admission: Admission, control: Record | None) -> RunRow:
+    async def _reopen(
+        self, session: SessionRow, run: RunRow, admission: Admission, control: Record | None, *, void: Sequence[str]
+    ) -> RunRow:
         key = RunKey(session.ref, run.run_id, run.epoch)
         status = admission.value
         unit: UnitOfWork[RunRow] = UnitOfWork()
@@ -347,7 +352,7 @@ class RunsService:
             records = [*([control] if control else []), run_record(key.run_id, status)]
             self._store.add_facts(unit, key, Facts(records=records))
             if run.status in ENDED_RUN_STATUSES:
-                unit.first = in_order(stands(session.ref, since=session.last_seq), forget_withdrawn(run.run_id))
+                unit.first = in_order(stands(session.ref, since=session.last_seq), forget_interrupts(void))
             unit.then = transition_run(
                 run.run_id,
                 status,
@@ -365,14 +370,23 @@ class RunsService:
         asked = await self._interrupts.of_run(run.run_id, ref)
         if not any(row.status == "answered" for row in asked) or any(row.status == "open" for row in asked):
             return False
+        return await self._last_word(ref, run) == _ANSWERED
+
+    async def is_stepping(self, ref: SessionRef, run: RunRow) -> bool:
+        """Whether a run that nobody executes was to do one step only."""
+        if run.epoch == 1 or run.status not in {RunStatus.QUEUED, RunStatus.RUNNING}:
+            return False
+        return await self._last_word(ref, run) == "step"
+
+    async def _last_word(self, ref: SessionRef, run: RunRow) -> str | None:
+        """What was said last of whether the run goes on: the control, or that a question was answered."""
         chosen = RecordFilter(types=(RecordType.INTERRUPT, RecordType.CONTROL), run_id=run.run_id)
         for record in reversed((await self._records.page(ref, chosen, limit=1_000_000)).records):
             fields = orjson.loads(record.line)
-            if fields.get("phase") == "answered":
-                return True
-            if fields.get("action") in _HOLDING:
-                return False
-        return False
+            word = fields.get("action") or fields.get("phase")
+            if word in _DECIDING:
+                return str(word)
+        return None
 
     async def close(self, ref: SessionRef, run: RunRow, status: RunStatus, *, records: Sequence[Record] = ()) -> RunRow:
         """Changes the status of a run that nobody executes; later writes of an execution that died are refused."""

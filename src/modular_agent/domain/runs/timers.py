@@ -20,6 +20,7 @@ __all__ = ["Timers"]
 
 # The wall clock may be set while we sleep on the monotonic one, so no sleep is longer.
 LONGEST_SLEEP: Final = 30.0  # seconds
+RETRY: Final = 1.0  # seconds
 _log = structlog.get_logger(__name__)
 
 
@@ -53,23 +54,30 @@ class Timers:
     async def _run(self) -> None:
         while True:
             self._changed.clear()
-            for row in await self._runs.interrupts.due(now_us=self._clock.now_us()):
-                await self._answer(row)
-            due = await self._runs.interrupts.next_due_at()
-            wait = LONGEST_SLEEP if due is None else max(0.0, (due - self._clock.now_us()) / MICROSECONDS)
+            try:
+                wait = await self._look()
+            except AgentError as error:  # the database has too much to do, say
+                _log.warning("timers_postponed", code=error.code)
+                wait = RETRY
             try:
                 async with asyncio.timeout(min(wait, LONGEST_SLEEP)):
                     await self._changed.wait()
             except TimeoutError:
                 continue
 
+    async def _look(self) -> float:
+        """Answers what is due; the seconds until something is."""
+        for row in await self._runs.interrupts.due(now_us=self._clock.now_us()):
+            await self._answer(row)
+        due = await self._runs.interrupts.next_due_at()
+        return LONGEST_SLEEP if due is None else max(0.0, (due - self._clock.now_us()) / MICROSECONDS)
+
     async def _answer(self, row: InterruptRow) -> None:
-        session = await self._sessions.by_number(row.session_n)
-        if session is None:
-            return
         try:
-            answer = row.question.get("default_answer")
-            await self._control.answer(session, row.interrupt_id, answer, by="timer", wait=False)
-        except AgentError as error:  # answered or stopped meanwhile, or no place: the next look finds what is left
+            session = await self._sessions.by_number(row.session_n)
+            if session is not None:
+                answer = row.question.get("default_answer")
+                await self._control.answer(session, row.interrupt_id, answer, by="timer", wait=False)
+        except AgentError as error:  # answered or stopped meanwhile, say: the next look finds what is left
             _log.warning("timer_answer_refused", interrupt_id=row.interrupt_id, code=error.code)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(RETRY)

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -21,7 +21,7 @@ __all__ = [
     "WaitingFilter",
     "WaitingRow",
     "answer_interrupt",
-    "forget_withdrawn",
+    "forget_interrupts",
     "open_interrupt",
     "withdraw_interrupts",
 ]
@@ -61,6 +61,12 @@ class InterruptRow:
             if parsed[index] is not None:
                 parsed[index] = orjson.loads(parsed[index])
         return cls(*parsed)
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it is asked again when its run is taken up after its end, which took it back or was its answer."""
+        answer = cast("dict[str, Any]", self.answer) if isinstance(self.answer, dict) else {}
+        return self.status == "withdrawn" or (self.kind == "budget" and bool(answer.get("stop")))
 
     def values(self) -> tuple[Any, ...]:
         """The SQL values."""
@@ -137,14 +143,12 @@ def withdraw_interrupts(run_id: str, *, now_us: int) -> Callable[[sqlite3.Connec
     return step
 
 
-def forget_withdrawn(run_id: str) -> Callable[[sqlite3.Connection], None]:
-    """The step that makes room for the questions of a run that is taken up: it will ask them again, by the same ids."""
+def forget_interrupts(interrupt_ids: Sequence[str]) -> Callable[[sqlite3.Connection], None]:
+    """The step that makes room for questions that will be asked again, by the same ids."""
 
     def step(connection: sqlite3.Connection) -> None:
         connection.execute(
-            "DELETE FROM interrupts WHERE run_id = ?1 AND status = 'withdrawn'"
-            " AND session_n = (SELECT session_n FROM runs WHERE run_id = ?1)",
-            (run_id,),
+            "DELETE FROM interrupts WHERE interrupt_id IN (SELECT value FROM json_each(?))", (_json(interrupt_ids),)
         )
 
     return step
