@@ -56,6 +56,7 @@ class Conversation:
         self._interrupts = 0
         self._control: asyncio.Task[Any] | None = None
         self._transcript: Transcript | None = None
+        self._unread: BrokenPipeError | None = None  # nobody reads what we print any more
 
     async def start(self, request: "StartRequest") -> RunStatus:
         """Starts a run; answers how it rests."""
@@ -144,6 +145,8 @@ class Conversation:
         """Shows what happens until the run rests."""
         while True:
             batch = await subscription.next_batch(timeout=LOOK)
+            if self._unread is not None:
+                raise self._unread
             rested: RunStatus | None = None
             for event in batch:
                 if self._transcript is not None:
@@ -266,9 +269,12 @@ class Conversation:
     def _print_lines(self, records: "Sequence[CommittedRecord]") -> None:
         """The log's own lines, byte for byte."""
         lines = b"".join(record.line for record in records if record.session.n == self._session.n)
-        if lines:
-            sys.stdout.buffer.write(lines)
-            sys.stdout.buffer.flush()
+        if lines and self._unread is None:
+            try:
+                sys.stdout.buffer.write(lines)
+                sys.stdout.buffer.flush()
+            except BrokenPipeError as error:  # not the log's fault, which calls us
+                self._unread = error
 
     def _summary(self, transcript: Transcript, run: "RunRow") -> None:
         terminal, status = self._terminal, run.status

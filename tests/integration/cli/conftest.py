@@ -107,18 +107,25 @@ class Project:
         self.environment = {"HOME": str(home), "PATH": os.environ["PATH"], "LOG_FILE": "none", "LANG": "C.UTF-8"}
 
     def run(
-        self, *arguments: str | Path, stdin: str = "", env: dict[str, str] | None = None
+        self, *arguments: str | Path, stdin: str = "", env: dict[str, str] | None = None, unread: bool = False
     ) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [PROGRAM, *arguments],
-            cwd=self.folder,
-            env={**self.environment, **(env or {})},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        """The program's end. With `unread`, what it prints goes to somebody who has left already."""
+        read, write = os.pipe()
+        os.close(read)
+        try:
+            return subprocess.run(
+                [PROGRAM, *arguments],
+                cwd=self.folder,
+                env={**self.environment, **(env or {})},
+                input=stdin,
+                stdout=write if unread else subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+        finally:
+            os.close(write)
 
     def json(self, *arguments: str) -> Any:
         done = self.run(*arguments)

@@ -168,3 +168,10 @@ def test_the_starter_runs_against_an_openai_endpoint(project: Any, model_server:
     assert "find.item" in answered
     assert {request.body["model"] for request in model_server.requests} == {"another-2"}
     assert "sk-not-a-secret" not in research.stdout
+
+
+def test_who_reads_no_more_is_told_nothing_more(project: Any) -> None:
+    """As `modular-agent run ... --json | true`."""
+    done = project.run("run", "react", QUESTION, "--json", unread=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
