@@ -170,8 +170,10 @@ async def test_input_is_a_message_or_a_change_of_the_state(server: LiveServer) -
     assert [message["content"] for message in state["messages"]] == ["hello", "ok", "again", "ok"]
     assert state["score"] == 0.5
     run = await server.run(session_id, input={"messages": [{"role": "user", "content": "third"}]})
+    await server.run(session_id, input={"messages": "fourth"})
     state = await server.get(f"/sessions/{session_id}/state")
-    assert [message["content"] for message in state["messages"]][-2:] == ["third", "ok"]
+    said = [(message["role"], message["content"]) for message in state["messages"]][-4:]
+    assert said == [("user", "third"), ("assistant", "ok"), ("user", "fourth"), ("assistant", "ok")]
 
 
 BAD_RUNS: list[tuple[dict[str, Any], int, str]] = [

@@ -212,7 +212,7 @@ class RunsService:
         if injected:
             messages = [*messages, *normalised(list(injected), node="input")]
         if "messages" in given:
-            messages = [*messages, *normalised(given["messages"], node="input")]
+            messages = [*messages, *normalised(given["messages"], node="input", role="user")]
         if request.message is not None:
             messages = [*messages, user_message(request.message)]
         if messages:

@@ -29,18 +29,18 @@ def user_message(content: Any) -> Message:
     return {"role": "user", "content": content, "id": new_id("rec")}
 
 
-def normalised(value: Any, *, node: str) -> list[Message]:
-    """Messages from what a node wrote: text (the assistant's), one message, or a list of these.
+def normalised(value: Any, *, node: str, role: str = "assistant") -> list[Message]:
+    """Messages from what a node wrote: text (of `role`), one message, or a list of these.
 
     Each gets the `id` that its record will have. Raises `OutputInvalid` for anything else.
     """
     items: Sequence[Any] = cast("Sequence[Any]", value) if isinstance(value, list) else [value]
-    return [_one(item, node) for item in items]
+    return [_one(item, node, role) for item in items]
 
 
-def _one(item: Any, node: str) -> Message:
+def _one(item: Any, node: str, role: str) -> Message:
     if isinstance(item, str):
-        item = {"role": "assistant", "content": item}
+        item = {"role": role, "content": item}
     if not isinstance(item, Mapping) or cast("Mapping[str, Any]", item).get("role") not in _ROLES:
         raise OutputInvalid(node=node, reason="a message is text or {role, content, ...}")
     message = cast("Message", dict(cast("Mapping[str, Any]", item)))
