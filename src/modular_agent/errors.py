@@ -11,7 +11,7 @@ is the business of `api/errors.py`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 __all__ = [
     "AgentError",
@@ -22,6 +22,7 @@ __all__ = [
     "Kind",
     "Language",
     "ServerStopping",
+    "Text",
 ]
 
 Language: TypeAlias = Literal["en", "zh"]
@@ -42,6 +43,25 @@ class Kind(StrEnum):
     INTERNAL = "internal"
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What a person reads, in each language."""
+
+    english: str
+    chinese: str
+
+    def message(self, language: Language = "en") -> str:
+        """The text in `language`."""
+        return self.chinese if language == "zh" else self.english
+
+    def filled(self, **parameters: object) -> "Text":
+        """With the parameters in place of `{name}`."""
+        return Text(self.english.format_map(parameters), self.chinese.format_map(parameters))
+
+
+_LIKELY: Final = Text(" (did you mean {name}?)", "（是否想用 {name}？）")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """One thing wrong with an input, and where.
@@ -51,24 +71,42 @@ class Fault:
     """
 
     code: str
-    message: str
+    text: Text
     path: str = ""
     file: str | None = None
     line: int | None = None
     column: int | None = None
     suggestion: str | None = None
 
-    def __str__(self) -> str:
+    def fields(self, language: Language = "en") -> dict[str, Any]:
+        """As JSON: `code`, `message`, `path`, and what else there is or None."""
+        return {
+            "code": self.code,
+            "message": self.text.message(language),
+            "path": self.path,
+            "file": self.file,
+            "line": self.line,
+            "column": self.column,
+            "suggestion": self.suggestion,
+        }
+
+    def told(self, language: Language = "en") -> str:
+        """A line for a person: the place, what is wrong there, the likely name."""
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
         where = " ".join(part for part in (place, self.path) if part)
-        hint = f" (did you mean {self.suggestion!r}?)" if self.suggestion else ""
-        return f"{where}: {self.message}{hint}" if where else f"{self.message}{hint}"
+        hint = _LIKELY.filled(name=repr(self.suggestion)).message(language) if self.suggestion else ""
+        message = f"{self.text.message(language)}{hint}"
+        return f"{where}: {message}" if where else message
+
+    def __str__(self) -> str:
+        return self.told()
 
 
 class AgentError(Exception):
     """An error with a stable code, a kind, and a text in each language.
 
-    Subclasses set `code`, `kind`, `english`, `chinese` (format strings over the keyword parameters).
+    Subclasses set `code`, `kind`, `english`, `chinese` (format strings over the keyword parameters, of which one that
+    is a `Text` follows the language).
     `retry_after` is in seconds and is set by those that pass by themselves.
     """
 
@@ -89,7 +127,16 @@ class AgentError(Exception):
     def message(self, language: Language = "en") -> str:
         """The text for a person, in `language`."""
         template = self.chinese if language == "zh" else self.english
-        return template.format_map({key: str(value) for key, value in self.parameters.items()})
+        said = {
+            key: value.message(language) if isinstance(value, Text) else str(value)
+            for key, value in self.parameters.items()
+        }
+        return template.format_map(said)
+
+    @property
+    def text(self) -> Text:
+        """The message in both languages, for a fault that tells the same."""
+        return Text(self.message("en"), self.message("zh"))
 
     def __str__(self) -> str:
         return self.message()

@@ -16,7 +16,7 @@ from starlette.types import HTTPExceptionHandler, Scope
 from starlette.websockets import WebSocket
 
 from modular_agent.api.language import language_of
-from modular_agent.api.problem import MEDIA_TYPE, fault_json, problem_type
+from modular_agent.api.problem import MEDIA_TYPE, faults_json, problem_type
 from modular_agent.api.responses import JsonResponse
 from modular_agent.api.validation import request_faults
 from modular_agent.errors import AgentError, CursorInvalid, Fault, Kind
@@ -129,7 +129,7 @@ class InvalidJson(AgentError):
 
     def __init__(self, *, line: int, column: int) -> None:
         super().__init__(line=line, column=column)
-        self.faults = (Fault(code="invalid_json", message=self.message(), path="/body", line=line, column=column),)
+        self.faults = (Fault(code="invalid_json", text=self.text, path="/body", line=line, column=column),)
 
 
 class JsonTooDeep(AgentError):
@@ -151,7 +151,7 @@ class JsonNumberTooLarge(AgentError):
 
     def __init__(self, *, path: str) -> None:
         super().__init__(path=path)
-        self.faults = (Fault(code=self.code, message=self.message(), path=path),)
+        self.faults = (Fault(code=self.code, text=self.text, path=path),)
 
 
 class BodyTooLarge(AgentError):
@@ -253,9 +253,9 @@ def problem_response(
         "request_id": state.get("request_id"),
     }
     content.update(error.details())
-    faults: tuple[Fault, ...] = getattr(error, "faults", ())
+    faults = faults_json(error, language)
     if faults:
-        content["errors"] = [fault_json(fault) for fault in faults]
+        content["errors"] = faults
     if trace is not None:
         content["trace"] = trace
     all_headers = {
@@ -295,8 +295,7 @@ class ErrorHandlers:
         errors = error.errors()
         if errors and errors[0]["type"] == "json_invalid":
             return await self._answer(connection, _invalid_json(error.body, errors[0]["loc"][-1]))
-        faults = request_faults(errors, error.body, language_of(connection.scope))
-        return await self._answer(connection, InvalidRequest(faults))
+        return await self._answer(connection, InvalidRequest(request_faults(errors, error.body)))
 
     async def refused(self, connection: HTTPConnection, error: Exception) -> Response | None:
         """Of the framework's own refusals, 404 and 405 above all. An `AgentError` that caused one is told instead."""

@@ -1,14 +1,14 @@
 """What an error looks like on the wire: problem details (RFC 9457) with a stable code."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic import ConfigDict, Field
 
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Language
 from modular_agent.kit.late_model import LateModel
 
-__all__ = ["MEDIA_TYPE", "Problem", "ProblemPlace", "fault_json", "problem_type"]
+__all__ = ["MEDIA_TYPE", "Problem", "ProblemPlace", "faults_json", "problem_type"]
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -29,7 +29,8 @@ class ProblemPlace(LateModel):
 
 
 class Problem(LateModel):
-    """Why a request was not served. `code` is stable, `detail` follows `Accept-Language` (English, Chinese)."""
+    """Why a request was not served. `code` is stable; `detail` and the messages of `errors` follow `Accept-Language`
+    (English, Chinese)."""
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": True})
 
@@ -52,11 +53,7 @@ def problem_type(code: str) -> str:
     return f"urn:modular-agent:problem:{code}"
 
 
-def fault_json(fault: Fault) -> Mapping[str, Any]:
-    """A fault as an item of `errors[]`: `code`, `message`, `path`, and of the others those that are known."""
-    item: dict[str, Any] = {"code": fault.code, "message": fault.message, "path": fault.path}
-    for name in ("file", "line", "column", "suggestion"):
-        value = getattr(fault, name)
-        if value is not None:
-            item[name] = value
-    return item
+def faults_json(error: object, language: Language) -> list[Any]:
+    """The faults of an error that has some, as `errors[]`: `code`, `message`, `path`, and what else is known."""
+    faults: Sequence[Fault] = getattr(error, "faults", ())
+    return [{name: value for name, value in fault.fields(language).items() if value is not None} for fault in faults]

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, Final
 
 from modular_agent.api.errors import NotReady
-from modular_agent.errors import AgentError, Fault
+from modular_agent.errors import AgentError, Fault, Text
 from modular_agent.runtime import Runtime
 
 __all__ = ["readiness"]
@@ -39,10 +39,11 @@ async def _database(runtime: Runtime) -> float:
     try:
         await runtime.database.probe(limit=DATABASE_LIMIT)
     except TimeoutError:
-        message = f"did not answer within {DATABASE_LIMIT:g} seconds"
-        raise NotReady([Fault(code="database_slow", message=message, path="database")]) from None
+        limit = f"{DATABASE_LIMIT:g}"
+        text = Text(f"did not answer within {limit} seconds", f"在 {limit} 秒内没有响应")
+        raise NotReady([Fault(code="database_slow", text=text, path="database")]) from None
     except AgentError as error:
-        raise NotReady([Fault(code=error.code, message=error.message(), path="database")]) from error
+        raise NotReady([Fault(code=error.code, text=error.text, path="database")]) from error
     return round(runtime.clock.monotonic() - start, 6)
 
 

@@ -203,7 +203,7 @@ class Conversation:
             except AnswerInvalid as error:
                 if self._manner.as_json:
                     raise
-                self._questions.refused([str(fault) for fault in error.faults])
+                self._questions.refused(error.faults)
                 continue
             return True
 

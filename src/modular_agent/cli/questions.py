@@ -1,7 +1,7 @@
 """Questions of a run, put to the person at the terminal."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -12,6 +12,7 @@ from modular_agent.cli.keyboard import Keyboard
 from modular_agent.cli.terminal import Terminal, clean
 
 if TYPE_CHECKING:
+    from modular_agent.errors import Fault
     from modular_agent.storage.repositories.interrupts import InterruptRow
 
 __all__ = ["ItsTimeIsOver", "NobodyAnswered", "Questions"]
@@ -74,10 +75,10 @@ class Questions:
         value = await self._value(label, form["properties"][limit], required=False)
         return {"stop": True} if value is None else {limit: value}
 
-    def refused(self, faults: list[str]) -> None:
+    def refused(self, faults: Iterable["Fault"]) -> None:
         """Says why an answer was not taken."""
         for fault in faults:
-            self._terminal.say(f"  ✗ {fault}", style="yellow")
+            self._terminal.say(f"  ✗ {fault.told(self._terminal.language)}", style="yellow")
 
     def _introduce(self, row: "InterruptRow") -> None:
         terminal, asked = self._terminal, row.question

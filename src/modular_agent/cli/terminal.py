@@ -65,7 +65,7 @@ class Terminal:
         if isinstance(error, InvalidInput):
             for fault in error.faults:
                 prefix = f"{root}/" if root not in (None, ".") and fault.file else ""
-                self.say(f"  {prefix}{fault}")
+                self.say(f"  {prefix}{fault.told(self.language)}")
 
 
 def _labelled(label: str, text: str) -> Any:  # a rich.text.Text

@@ -22,7 +22,7 @@ from cel_expr_python.ext import ext_bindings, ext_math, ext_optional, ext_string
 
 from modular_agent.engine.cel_tree import reads
 from modular_agent.engine.place import Place, closest
-from modular_agent.errors import AgentError, Kind
+from modular_agent.errors import AgentError, Kind, Text
 
 __all__ = [
     "MAX_EXPRESSION",
@@ -55,7 +55,7 @@ class ExpressionProblem:
 
     line: int
     column: int
-    message: str
+    text: Text
     suggestion: str | None = None
 
 
@@ -68,8 +68,12 @@ class ExpressionInvalid(AgentError):
     chinese = "表达式 {expression} 无法使用：{reason}"
 
     def __init__(self, expression: str, problems: Sequence[ExpressionProblem]) -> None:
-        super().__init__(expression=expression, reason="; ".join(problem.message for problem in problems))
+        super().__init__(expression=expression, reason=_together(problems))
         self.problems = tuple(problems)
+
+
+def _together(problems: Sequence[ExpressionProblem]) -> Text:
+    return Text("; ".join(each.text.english for each in problems), "；".join(each.text.chinese for each in problems))
 
 
 class ExpressionFailed(AgentError):
@@ -194,21 +198,23 @@ class Expressions:
         program = self._compile(text, names)
         if program.return_type() not in (cel.Type.BOOL, cel.Type.DYN):
             given = program.return_type().name().lower()
-            problem = ExpressionProblem(1, 1, f"a condition must be true or false; this gives {given}")
-            raise ExpressionInvalid(text, [problem])
+            said = Text(f"a condition must be true or false; this gives {given}", f"条件须为真或假；此处得出 {given}")
+            raise ExpressionInvalid(text, [ExpressionProblem(1, 1, said)])
         return _checked(Condition(text, program, variables=names, place=place))
 
     def _compile(self, text: str, names: tuple[str, ...]) -> cel.Expression:
         if len(text) > MAX_EXPRESSION:
-            message = f"an expression has at most {MAX_EXPRESSION} characters"
-            raise ExpressionInvalid(text[:100], [ExpressionProblem(1, 1, message)])
+            said = Text(f"an expression has at most {MAX_EXPRESSION} characters", f"表达式最多 {MAX_EXPRESSION} 个字符")
+            raise ExpressionInvalid(text[:100], [ExpressionProblem(1, 1, said)])
         try:
             program = self._environment(names).compile(text)
         except (RuntimeError, ValueError) as error:
             raise ExpressionInvalid(text, list(_problems(str(error), text, (*VARIABLES, *names)))) from error
         if program.return_type().name().startswith("optional_type"):
-            problem = ExpressionProblem(1, 1, "this gives an optional value; end it with .orValue(...)")
-            raise ExpressionInvalid(text, [problem])
+            said = Text(
+                "this gives an optional value; end it with .orValue(...)", "此处得出可选值；请以 .orValue(...) 结尾"
+            )
+            raise ExpressionInvalid(text, [ExpressionProblem(1, 1, said)])
         return program
 
     def _environment(self, names: tuple[str, ...]) -> cel.Env:
@@ -225,8 +231,11 @@ class Expressions:
 
 def _checked(expression: Any) -> Any:  # an Expression or a Condition, the same comes back
     if expression.uses_whole_state:
-        message = "name the keys of the state that are meant: state.KEY or state['KEY']"
-        raise ExpressionInvalid(expression.text, [ExpressionProblem(1, 1, message)])
+        said = Text(
+            "name the keys of the state that are meant: state.KEY or state['KEY']",
+            "请指明所用的状态键：state.KEY 或 state['KEY']",
+        )
+        raise ExpressionInvalid(expression.text, [ExpressionProblem(1, 1, said)])
     return expression
 
 
@@ -234,24 +243,28 @@ def _problems(report: str, text: str, names: Sequence[str]) -> Iterator[Expressi
     """Google's compiler writes `ERROR: <input>:LINE:COLUMN: MESSAGE` and a drawing of the place, for each error."""
     found = list(_ERROR.finditer(report))
     if not found:
-        yield ExpressionProblem(1, 1, _STATUS.sub("", report).strip())
+        yield ExpressionProblem(1, 1, _of_compiler(_STATUS.sub("", report).strip()))
     for match in found:
         line, column, message = max(int(match[1]), 1), max(int(match[2]), 1), match[3].strip()
         undeclared = _UNDECLARED.search(message)
         if undeclared is None:
-            yield ExpressionProblem(line, column, _plain_syntax(message))
+            yield ExpressionProblem(line, column, _of_compiler(message))
             continue
         name = undeclared[1].partition(".")[0]
         before = (text.split("\n")[line - 1 : line] or [""])[0][: column - 1]
         if before.endswith(name):  # the compiler points behind a name that is called or selected from
             column -= len(name)
-        yield ExpressionProblem(line, column, f"there is no variable or function {name!r}", closest(name, names))
+        said = Text(f"there is no variable or function {name!r}", f"没有变量或函数 {name!r}")
+        yield ExpressionProblem(line, column, said, closest(name, names))
 
 
-def _plain_syntax(message: str) -> str:
-    """Without the parser's list of everything that it would have taken."""
-    short = message.partition(" expecting {")[0].replace("mismatched input '<EOF>'", "the expression ends too early")
-    return short.removeprefix("Syntax error: ")
+def _of_compiler(message: str) -> Text:
+    """The compiler's words, without the list of everything that its parser would have taken."""
+    short = message.partition(" expecting {")[0].removeprefix("Syntax error: ")
+    ended = "mismatched input '<EOF>'"
+    return Text(
+        short.replace(ended, "the expression ends too early"), f"无法编译：{short.replace(ended, '表达式不完整')}"
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 from modular_agent.engine.errors import LimitsInvalid
 from modular_agent.engine.spec.model import AmountsSpec, SharedLimitsSpec
 from modular_agent.errors import Fault
+from modular_agent.validation import own_words
 
 __all__ = ["KeyLimits", "SessionLimits", "checked_limits"]
 
@@ -34,7 +35,7 @@ def checked_limits(
         faults = [
             Fault(
                 code="limit_value",
-                message=str(detail["msg"]),
+                text=own_words(detail),
                 path=".".join([path, *(str(part) for part in detail["loc"])]),
             )
             for detail in error.errors()

@@ -14,7 +14,7 @@ from modular_agent.engine.providers.registry import ModelFactory, ModelSettings
 from modular_agent.engine.providers.resilience import RetryPolicy
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.model import ModelSpec
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Text
 
 __all__ = [
     "OVERRIDES",
@@ -37,32 +37,46 @@ def check_overrides(overrides: Mapping[str, Any]) -> None:
         path = f"agent_config.{key}"
         if key not in OVERRIDES:
             likely = get_close_matches(key, OVERRIDES, n=1)
-            message = f"there is no key {key!r}; known are {', '.join(sorted(OVERRIDES))}"
-            faults.append(
-                Fault(code="unknown_key", message=message, path=path, suggestion=likely[0] if likely else None)
-            )
+            known = ", ".join(sorted(OVERRIDES))
+            text = Text(f"there is no key {key!r}; known are {known}", f"没有键 {key!r}；可用的有 {known}")
+            faults.append(Fault(code="unknown_key", text=text, path=path, suggestion=likely[0] if likely else None))
         elif (wanted := _wanted(key, value)) is not None:
-            faults.append(Fault(code="override_value", message=f"must be {wanted}", path=path))
+            faults.append(Fault(code="override_value", text=wanted, path=path))
     if faults:
         raise AgentConfigInvalid(faults)
 
 
-def _wanted(key: str, value: Any) -> str | None:
+def _wanted(key: str, value: Any) -> Text | None:
     """What the value of an override should be; None when it is that, or null (the workflow's own)."""
     number: float | None = value if isinstance(value, int | float) and not isinstance(value, bool) else None
-    kinds: Mapping[str, tuple[bool, str]] = {
-        "agent": (isinstance(value, str) and bool(value.strip()), "the name of an agent"),
+    kinds: Mapping[str, tuple[bool, Text]] = {
+        "agent": (
+            isinstance(value, str) and bool(value.strip()),
+            Text("must be the name of an agent", "必须是智能体的名称"),
+        ),
         "agent_version": (
             isinstance(value, str) and bool(_HASH.fullmatch(value)),
-            "the hash of a version (64 hex digits)",
+            Text("must be the hash of a version (64 hex digits)", "必须是版本的哈希（64 位十六进制数字）"),
         ),
-        "model": (isinstance(value, str) and bool(value.strip()), "the name of a model"),
-        "prompt": (isinstance(value, str), "text"),
-        "temperature": (number is not None and number >= 0, "a number from 0 on"),
-        "top_p": (number is not None and 0 <= number <= 1, "a number from 0 to 1"),
-        "max_tokens": (type(value) is int and value >= 1, "a whole number from 1 on"),
-        "parameters": (isinstance(value, Mapping), "an object"),
-        "limits": (isinstance(value, Mapping), "an object"),
+        "model": (
+            isinstance(value, str) and bool(value.strip()),
+            Text("must be the name of a model", "必须是模型的名称"),
+        ),
+        "prompt": (isinstance(value, str), Text("must be text", "必须是文本")),
+        "temperature": (
+            number is not None and number >= 0,
+            Text("must be a number from 0 on", "必须是不小于 0 的数字"),
+        ),
+        "top_p": (
+            number is not None and 0 <= number <= 1,
+            Text("must be a number from 0 to 1", "必须是 0 到 1 之间的数字"),
+        ),
+        "max_tokens": (
+            type(value) is int and value >= 1,
+            Text("must be a whole number from 1 on", "必须是不小于 1 的整数"),
+        ),
+        "parameters": (isinstance(value, Mapping), Text("must be an object", "必须是对象")),
+        "limits": (isinstance(value, Mapping), Text("must be an object", "必须是对象")),
     }
     fits, wanted = kinds[key]
     return None if value is None or fits else wanted

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Text
 
 __all__ = ["KeyPath", "Place", "closest", "fault_at", "path_text"]
 
@@ -26,11 +26,11 @@ class Place:
         return " ".join(part for part in (place, self.path) if part)
 
 
-def fault_at(place: Place, code: str, message: str, *, suggestion: str | None = None, path: str | None = None) -> Fault:
+def fault_at(place: Place, code: str, text: Text, *, suggestion: str | None = None, path: str | None = None) -> Fault:
     """A fault at `place`; `path` when the key path is another (a key that is missing there)."""
     return Fault(
         code=code,
-        message=message,
+        text=text,
         path=place.path if path is None else path,
         file=place.file,
         line=place.line,

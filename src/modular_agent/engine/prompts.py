@@ -21,7 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from modular_agent.engine.place import Place, closest
-from modular_agent.errors import AgentError, Kind
+from modular_agent.errors import AgentError, Kind, Text
 
 __all__ = ["MAX_OUTPUT", "MAX_ROUNDS", "Prompt", "PromptFailed", "PromptInvalid", "PromptSet"]
 
@@ -48,7 +48,7 @@ class PromptInvalid(AgentError):
     english = "The prompt {place} cannot be used: {reason}"
     chinese = "提示词 {place} 无法使用：{reason}"
 
-    def __init__(self, *, file: str | None, line: int, reason: str, suggestion: str | None = None) -> None:
+    def __init__(self, *, file: str | None, line: int, reason: Text, suggestion: str | None = None) -> None:
         super().__init__(place=f"{file or 'text'}:{line}", reason=reason)
         self.file = file
         self.line = line
@@ -166,10 +166,12 @@ class PromptSet:
         for reference in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
             for name in _included(reference, file):
                 if name in (*above, file):
-                    raise PromptInvalid(file=file, line=reference.lineno, reason=f"{name} includes itself")
+                    reason = Text(f"{name} includes itself", f"{name} 包含了自身")
+                    raise PromptInvalid(file=file, line=reference.lineno, reason=reason)
                 content = self._environment.read(name)
                 if content is None:
-                    raise PromptInvalid(file=file, line=reference.lineno, reason=f"there is no file {name}")
+                    reason = Text(f"there is no file {name}", f"没有文件 {name}")
+                    raise PromptInvalid(file=file, line=reference.lineno, reason=reason)
                 includes.add(name)
                 self._collect(content, name, names, includes, (*above, *([file] if file else [])))
 
@@ -182,12 +184,21 @@ def _is_constant(tree: nodes.Template) -> bool:
     )
 
 
+def _syntax(error: jinja2.TemplateSyntaxError) -> Text:
+    """The template library's words."""
+    message = error.message or "syntax error"
+    return Text(message, f"模板语法错误：{message}")
+
+
 def _included(reference: nodes.Node, file: str | None) -> Iterator[str]:
     target: Any = getattr(reference, "template", None)
     options: list[Any] = target.items if isinstance(target, (nodes.List, nodes.Tuple)) else [target]
     for option in options:
         if not isinstance(option, nodes.Const) or not isinstance(option.value, str):
-            reason = "an include names its file as text, such as {% include 'prompts/rules.md' %}"
+            reason = Text(
+                "an include names its file as text, such as {% include 'prompts/rules.md' %}",
+                "include 须以文本给出文件名，如 {% include 'prompts/rules.md' %}",
+            )
             raise PromptInvalid(file=file, line=reference.lineno, reason=reason)
         yield option.value
 
@@ -234,28 +245,27 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         try:
             return self.parse(text, file, file)
         except jinja2.TemplateSyntaxError as error:
-            reason = error.message or "syntax error"
-            raise PromptInvalid(file=file, line=error.lineno, reason=reason) from error
+            raise PromptInvalid(file=file, line=error.lineno, reason=_syntax(error)) from error
         except RecursionError as error:
-            raise PromptInvalid(file=file, line=1, reason="nested too deeply") from error
+            raise PromptInvalid(file=file, line=1, reason=Text("nested too deeply", "嵌套过深")) from error
 
     def names(self, tree: nodes.Template, file: str | None) -> set[str]:
         """The variables that the tree reads. Raises `PromptInvalid` for an unknown filter or test."""
         try:
             return meta.find_undeclared_variables(tree)
         except jinja2.TemplateSyntaxError as error:
-            reason = error.message or "syntax error"
+            reason = error.message or ""
             word = reason.split("'")[1] if reason.startswith("No ") and reason.count("'") == 2 else None
             known: list[str] = [*cast("dict[str, Any]", self.filters), *cast("dict[str, Any]", self.tests)]
             suggestion = closest(word, known) if word else None
-            raise PromptInvalid(file=file, line=error.lineno, reason=reason, suggestion=suggestion) from error
+            raise PromptInvalid(file=file, line=error.lineno, reason=_syntax(error), suggestion=suggestion) from error
 
     def compiled(self, text: str, file: str | None) -> jinja2.Template:
         """The template. Raises `PromptInvalid`."""
         try:
             code = self.compile(text, file, file)
         except jinja2.TemplateSyntaxError as error:
-            raise PromptInvalid(file=file, line=error.lineno, reason=error.message or "syntax error") from error
+            raise PromptInvalid(file=file, line=error.lineno, reason=_syntax(error)) from error
         return self.template_class.from_code(self, code, self.make_globals(None))
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:

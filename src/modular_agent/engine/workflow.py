@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from jsonschema.exceptions import ValidationError
 from jsonschema.validators import Draft202012Validator
 from langgraph.types import Overwrite
 
@@ -14,10 +13,11 @@ from modular_agent.engine.errors import StateInvalid
 from modular_agent.engine.nodes.conversation import normalised, open_tool_calls, public, text_of
 from modular_agent.engine.nodes.workflow import Graph
 from modular_agent.engine.pairing import NO_RESULT
+from modular_agent.engine.schema_faults import schema_faults
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.model import WorkflowSpec
 from modular_agent.engine.state import EXTRA, StateShape, opened
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Text
 from modular_agent.events import SessionRef
 from modular_agent.kit.ids import new_id
 
@@ -46,22 +46,16 @@ class Workflow:
     def check_state(self, state: Mapping[str, Any], *, path: str = "initial_state") -> None:
         """Raises `StateInvalid` with every fault, unless `state` (a part of one) fits the workflow."""
         faults = [
-            Fault(code="unknown_state_key", message=f"the workflow's state has no key {key!r}", path=f"{path}.{key}")
+            _unknown_key(
+                f"{path}.{key}", Text(f"the workflow's state has no key {key!r}", f"工作流的状态没有键 {key!r}")
+            )
             for key in state
             if (key.startswith("__") or (not self.shape.open and key not in self.shape.keys))
         ]
         schema = {key: value for key, value in self.spec.state.schema_.items() if key != "required"}
         undeclared = {"messages"} - set(schema.get("properties", ()))  # every workflow has them all the same
         written = {key: value for key, value in state.items() if key not in undeclared}
-        found: list[ValidationError] = list(_validator(schema).iter_errors(written))
-        faults += [
-            Fault(
-                code="state_value",
-                message=error.message[:300],
-                path=".".join([path, *(str(part) for part in error.absolute_path)]),
-            )
-            for error in found
-        ]
+        faults += schema_faults(_validator(schema), written, code="state_value", path=path)
         if faults:
             raise StateInvalid(faults)
 
@@ -69,7 +63,7 @@ class Workflow:
         """A state from outside as writes that replace what the keys hold."""
         written = self.shape.writable(state)
         if isinstance(written, str):
-            raise StateInvalid([Fault(code="unknown_state_key", message=f"no key {written!r}", path=written)])
+            raise StateInvalid([_unknown_key(written, Text(f"no key {written!r}", f"没有键 {written!r}"))])
         if "messages" in written:
             written["messages"] = normalised(written["messages"], node="input")
         return {key: Overwrite(value) if not key.startswith("__") else value for key, value in written.items()}
@@ -146,6 +140,10 @@ def _interrupted(tool_call_id: str, name: str) -> dict[str, Any]:
         "name": name,
         "id": new_id("rec"),
     }
+
+
+def _unknown_key(path: str, text: Text) -> Fault:
+    return Fault(code="unknown_state_key", text=text, path=path)
 
 
 def _validator(schema: Mapping[str, Any]) -> Any:  # its methods are only partly typed

@@ -16,7 +16,7 @@
 
 from collections.abc import Sequence
 
-from modular_agent.errors import AgentError, Fault, Kind
+from modular_agent.errors import AgentError, Fault, Kind, Text
 
 __all__ = [
     "Disconnected",
@@ -65,8 +65,12 @@ class InvalidMessage(MessageRefused):
     chinese = "无法理解该消息：{faults}"
 
     def __init__(self, faults: Sequence[Fault], *, message_id: str | int | None = None) -> None:
-        super().__init__(message_id=message_id, faults="; ".join(str(fault) for fault in faults))
+        super().__init__(message_id=message_id, faults=_together(faults))
         self.faults = tuple(faults)
+
+
+def _together(faults: Sequence[Fault]) -> Text:
+    return Text("; ".join(fault.told("en") for fault in faults), "；".join(fault.told("zh") for fault in faults))
 
 
 class MessageTooLarge(AgentError):

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import orjson
 
-from modular_agent.errors import AgentError, Fault, InvalidInput, Language
+from modular_agent.errors import AgentError, Fault, InvalidInput, Language, Text
 from modular_agent.kit.clock import rfc3339
 from modular_agent.kit.json_integers import first_too_large
 from modular_agent.realtime.errors import InvalidMessage, UnknownMessageType
@@ -94,18 +94,20 @@ class _Reader:
         self.id = self._id()
         data = message.get("data")
         if data is not None and not isinstance(data, dict):
-            self.fault("data", "must be an object")
+            self.fault("data", Text("must be an object", "必须是对象"))
             data = None
         self.data: JsonObject = cast("JsonObject", data or {})
 
-    def fault(self, path: str, text: str, *, code: str = "invalid_field", suggestion: str | None = None) -> None:
-        self.faults.append(Fault(code=code, message=text, path=path, suggestion=suggestion))
+    def fault(self, path: str, text: Text, *, code: str = "invalid_field", suggestion: str | None = None) -> None:
+        self.faults.append(Fault(code=code, text=text, path=path, suggestion=suggestion))
 
     def field(self, name: str) -> tuple[str, object]:
         """The place and value of a field that may stand in `data` or beside it; null counts as absent."""
         inner, outer = self.data.get(name), self.message.get(name)
         if inner is not None and outer is not None and inner != outer:
-            self.fault(name, f"says something else than data.{name}", code="contradiction")
+            self.fault(
+                name, Text(f"says something else than data.{name}", f"与 data.{name} 不一致"), code="contradiction"
+            )
         return (f"data.{name}", inner) if inner is not None else (name, outer)
 
     def number(self, name: str) -> int | None:
@@ -113,16 +115,18 @@ class _Reader:
         if value is None:
             return None
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_SEQ:
-            self.fault(path, "must be a whole number, 0 or more")
+            self.fault(path, Text("must be a whole number, 0 or more", "必须是不小于 0 的整数"))
             return None
         return value
 
     def choice(self, name: str, choices: frozenset[str]) -> str:
         path, value = self.field(name)
+        known = ", ".join(sorted(choices))
         if value is None:
-            self.fault(f"data.{name}", f"is missing; one of {', '.join(sorted(choices))}", code="missing")
+            self.fault(f"data.{name}", Text(f"is missing; one of {known}", f"缺失；可用的有 {known}"), code="missing")
         elif not isinstance(value, str) or value not in choices:
-            self.fault(path, f"must be one of {', '.join(sorted(choices))}", suggestion=_likely(value, choices))
+            text = Text(f"must be one of {known}", f"必须是以下之一：{known}")
+            self.fault(path, text, suggestion=_likely(value, choices))
         else:
             return value
         return ""
@@ -132,14 +136,19 @@ class _Reader:
         if value is None:
             return None
         if not isinstance(value, list) or not value:
-            self.fault(path, "must be a list of event types, at least one")
+            self.fault(path, Text("must be a list of event types, at least one", "必须是事件类型的列表，至少一项"))
             return None
         names = cast("list[object]", value)
         for index, name in enumerate(names[: len(SUBSCRIBABLE) * 2]):
             if name == METRICS and name not in choices:
-                self.fault(f"{path}[{index}]", f"{METRICS} belong to no session: subscribe to types alone")
+                text = Text(
+                    f"{METRICS} belong to no session: subscribe to types alone",
+                    f"{METRICS} 不属于任何会话：请只按类型订阅",
+                )
+                self.fault(f"{path}[{index}]", text)
             elif not isinstance(name, str) or name not in choices:
-                text = f"is no event type; known are {', '.join(sorted(choices))}"
+                known = ", ".join(sorted(choices))
+                text = Text(f"is no event type; known are {known}", f"不是事件类型；可用的有 {known}")
                 self.fault(f"{path}[{index}]", text, suggestion=_likely(name, choices))
         return frozenset(str(name) for name in names)
 
@@ -148,9 +157,9 @@ class _Reader:
         if isinstance(value, str) and 0 < len(value) <= 256:
             return value
         if value is not None:
-            self.fault("session_id", "must be a text of 1 to 256 characters")
+            self.fault("session_id", Text("must be a text of 1 to 256 characters", "必须是 1 至 256 个字符的文本"))
         elif required:
-            self.fault("session_id", "is missing", code="missing")
+            self.fault("session_id", Text("is missing", "缺失"), code="missing")
         return None
 
     def known(self, *names: str) -> None:
@@ -160,7 +169,9 @@ class _Reader:
             for name in fields:
                 if name not in allowed:
                     likely = _likely(name, allowed)
-                    self.fault(f"{prefix}{name}"[:200], "is unknown", code="unknown_field", suggestion=likely)
+                    self.fault(
+                        f"{prefix}{name}"[:200], Text("is unknown", "未知"), code="unknown_field", suggestion=likely
+                    )
 
     def _id(self) -> MessageId:
         value = self.message.get("id")
@@ -168,7 +179,10 @@ class _Reader:
             return value
         if isinstance(value, str) and len(value) <= MAX_ID:
             return value
-        self.fault("id", f"must be a number, or a text of {MAX_ID} characters at most")
+        text = Text(
+            f"must be a number, or a text of {MAX_ID} characters at most", f"必须是数字，或最多 {MAX_ID} 个字符的文本"
+        )
+        self.fault("id", text)
         return None
 
 
@@ -184,9 +198,19 @@ def _subscribe(reader: _Reader) -> ClientMessage:
     types = reader.types(SESSION_TYPES if of_session else SUBSCRIBABLE)
     after_seq, generation = reader.number("after_seq"), reader.number("generation")
     if not of_session and (after_seq is not None or generation is not None):
-        reader.fault("after_seq", "needs one session: a subscription to many is live only")
+        reader.fault(
+            "after_seq",
+            Text(
+                "needs one session: a subscription to many is live only",
+                "需要指定一个会话：对多个会话的订阅只有实时事件",
+            ),
+        )
     if session_id is None and types is None and not reader.faults:
-        reader.fault("session_id", 'is missing: name a session, "*" or types', code="missing")
+        reader.fault(
+            "session_id",
+            Text('is missing: name a session, "*" or types', '缺失：请给出一个会话、"*" 或 types'),
+            code="missing",
+        )
     return Subscribe(id=reader.id, session_id=session_id, after_seq=after_seq, generation=generation, types=types)
 
 
@@ -232,10 +256,13 @@ def parse(payload: str | bytes) -> ClientMessage:
     try:
         message: object = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        raise InvalidMessage([Fault(code="invalid_json", message=f"is not JSON: {error.msg} ({where})")]) from None
+        text = Text(
+            f"is not JSON: {error.msg} (line {error.lineno} column {error.colno})",
+            f"不是 JSON（第 {error.lineno} 行第 {error.colno} 列）",
+        )
+        raise InvalidMessage([Fault(code="invalid_json", text=text)]) from None
     if not isinstance(message, dict):
-        raise InvalidMessage([Fault(code="invalid_message", message="must be a JSON object")])
+        raise InvalidMessage([Fault(code="invalid_message", text=Text("must be a JSON object", "必须是 JSON 对象"))])
     fields = cast("JsonObject", message)
     _check_depth(payload, fields)
     _check_integers(payload)
@@ -245,7 +272,8 @@ def parse(payload: str | bytes) -> ClientMessage:
     if isinstance(kind, str) and parser is None:
         raise UnknownMessageType(type=repr(kind[:64]), known=", ".join(sorted(MESSAGE_TYPES)), message_id=reader.id)
     if parser is None:
-        raise InvalidMessage([Fault(code="missing", message="must be a text", path="type")], message_id=reader.id)
+        fault = Fault(code="missing", text=Text("must be a text", "必须是文本"), path="type")
+        raise InvalidMessage([fault], message_id=reader.id)
     parsed = parser(reader)
     if reader.faults:
         raise InvalidMessage(reader.faults, message_id=reader.id)
@@ -261,7 +289,8 @@ def _check_depth(payload: str | bytes, message: object) -> None:
         level = [child for value in level for child in _children(value)]
         if not level:
             return
-    raise InvalidMessage([Fault(code="too_deep", message=f"is nested more than {MAX_DEPTH} deep")])
+    text = Text(f"is nested more than {MAX_DEPTH} deep", f"嵌套超过 {MAX_DEPTH} 层")
+    raise InvalidMessage([Fault(code="too_deep", text=text)])
 
 
 def _check_integers(payload: str | bytes) -> None:
@@ -269,7 +298,7 @@ def _check_integers(payload: str | bytes) -> None:
     if place is not None:
         fault = Fault(
             code="number_too_large",
-            message="does not fit into 64 bits; send it as a string",
+            text=Text("does not fit into 64 bits; send it as a string", "超出 64 位；请以字符串形式发送"),
             path=place[1:].replace("/", "."),
         )
         raise InvalidMessage([fault])
@@ -318,13 +347,11 @@ def error_answer(
     """The `error` answer: `data` is `{"code", "kind", "message", "errors"?, "retry_after"?}`."""
     data: dict[str, Any] = {"code": error.code, "kind": error.kind, "message": error.message(language)}
     if isinstance(error, (InvalidMessage, InvalidInput)):
-        data["errors"] = [_fault(fault) for fault in error.faults]
+        data["errors"] = [_fault(fault, language) for fault in error.faults]
     if error.retry_after is not None:
         data["retry_after"] = error.retry_after
     return answer("error", message_id=message_id, now_us=now_us, data=data, session_id=session_id)
 
 
-def _fault(fault: Fault) -> JsonObject:
-    fields = ("code", "message", "path", "file", "line", "column", "suggestion")
-    values = {name: getattr(fault, name) for name in fields}
-    return {name: value for name, value in values.items() if value not in (None, "")}
+def _fault(fault: Fault, language: Language) -> JsonObject:
+    return {name: value for name, value in fault.fields(language).items() if value not in (None, "")}

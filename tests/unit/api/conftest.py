@@ -18,7 +18,7 @@ from modular_agent.api.middleware.stack import EdgeOptions, middleware_stack
 from modular_agent.api.openapi import install_openapi, operation_id, problems
 from modular_agent.api.pages import install_pages
 from modular_agent.api.requests import JsonRoute
-from modular_agent.errors import AgentError, Fault, InvalidInput, Kind
+from modular_agent.errors import AgentError, Fault, InvalidInput, Kind, Text
 from modular_agent.kit.pagination import decode_cursor
 
 
@@ -82,7 +82,7 @@ async def workflow() -> None:
         [
             Fault(
                 code="unknown_key",
-                message="unknown key",
+                text=Text("unknown key", "未知的键"),
                 path="nodes.x",
                 file="a.yaml",
                 line=3,

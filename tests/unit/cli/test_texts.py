@@ -9,7 +9,7 @@ from modular_agent.cli.figures import Spent, duration, money
 from modular_agent.cli.help_texts import CHINESE, help_of, localise
 from modular_agent.cli.language import language_of
 from modular_agent.cli.terminal import Terminal
-from modular_agent.errors import AgentError, Fault, InvalidInput
+from modular_agent.errors import AgentError, Fault, InvalidInput, Text
 from modular_agent.lifecycle import RunStatus
 
 
@@ -67,10 +67,11 @@ def test_each_status_has_its_exit_code() -> None:
 
 def test_an_error_is_shown_with_code_and_places(make_terminal: Callable[..., Terminal]) -> None:
     terminal = make_terminal(language="zh")
-    fault = Fault(code="x", message="no node 'b'", path="edges[0].to", file="workflows/a.yaml", line=3, column=7)
+    text = Text("no node 'b'", "没有节点 'b'")
+    fault = Fault(code="x", text=text, path="edges[0].to", file="workflows/a.yaml", line=3, column=7, suggestion="c")
     terminal.error(InvalidInput([fault]), root="configs")
     lines = terminal.err.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines == [
         "error[invalid_input]: 输入有 1 处错误。",
-        "  configs/workflows/a.yaml:3:7 edges[0].to: no node 'b'",
+        "  configs/workflows/a.yaml:3:7 edges[0].to: 没有节点 'b'（是否想用 'c'？）",
     ]

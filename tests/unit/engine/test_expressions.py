@@ -191,7 +191,12 @@ def test_what_cannot_be_compiled_is_told_with_its_place(
     with pytest.raises(ExpressionInvalid) as raised:
         expressions.condition(text)
     problem = raised.value.problems[0]
-    assert (problem.line, problem.column, problem.message, problem.suggestion) == (line, column, message, suggestion)
+    assert (problem.line, problem.column, problem.text.english, problem.suggestion) == (
+        line,
+        column,
+        message,
+        suggestion,
+    )
 
 
 def test_every_problem_of_an_expression_is_told(expressions: Expressions) -> None:

@@ -11,7 +11,7 @@ from modular_agent.api.requests import JsonRoute
 from modular_agent.api.responses import JsonResponse
 from modular_agent.api.schemas.bookmarks import MAX_NOTE, BookmarkAnswer, BookmarkDeleted, ChangeBookmark, NewBookmark
 from modular_agent.domain.history import BookmarkRow, BookmarkUnknown, MessageUnknown, SessionUnknown
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Text
 from modular_agent.kit.clock import rfc3339
 
 __all__ = ["router"]
@@ -53,7 +53,7 @@ async def create_bookmark(
     """Takes `message_id` and `note` from the body, or from the query where the body does not have them."""
     chosen = body.message_id if body is not None and body.message_id is not None else message_id
     if chosen is None:
-        raise InvalidRequest([Fault(code="missing", message="is required", path="/query/message_id")])
+        raise InvalidRequest([Fault(code="missing", text=Text("is required", "必填"), path="/query/message_id")])
     said = body.note if body is not None and body.note is not None else note
     row = await runtime.bookmarks.create(session_id, chosen, note=said or "")
     return JsonResponse(_view(row), 201)

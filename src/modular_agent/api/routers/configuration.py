@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 from modular_agent.api.dependencies import ApiKeyDep, CallerDep, RuntimeDep
 from modular_agent.api.language import language_of
 from modular_agent.api.openapi import problems
-from modular_agent.api.problem import fault_json
+from modular_agent.api.problem import faults_json
 from modular_agent.api.requests import JsonRoute
 from modular_agent.api.responses import JsonResponse
 from modular_agent.api.schemas.configuration import (
@@ -21,7 +21,7 @@ from modular_agent.api.schemas.configuration import (
 )
 from modular_agent.domain.auth import KeyNotForKeys
 from modular_agent.domain.configuration import ConfigKeyFixed, ConfigKeyUnknown, ConfigType, ConfigValueInvalid
-from modular_agent.errors import AgentError, Fault, Language
+from modular_agent.errors import AgentError, Language
 
 __all__ = ["router"]
 
@@ -38,13 +38,12 @@ def _broken(items: Sequence[Mapping[str, Any]], language: Language) -> list[dict
     shown: list[dict[str, Any]] = []
     for item in items:
         error: AgentError = item["error"]
-        faults: Sequence[Fault] = getattr(error, "faults", ())
         shown.append(
             {
                 "config_path": item["config_path"],
                 "code": item["code"],
                 "detail": error.message(language),
-                "errors": [fault_json(fault) for fault in faults],
+                "errors": faults_json(error, language),
             }
         )
     return shown

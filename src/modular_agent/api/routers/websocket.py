@@ -20,7 +20,7 @@ from modular_agent.api.validation import request_faults
 from modular_agent.api.websocket_protocol import TOGETHER
 from modular_agent.domain.runs import MultitaskMode, interrupt_view
 from modular_agent.domain.sessions import Session, session_view
-from modular_agent.errors import Fault, InvalidInput, Kind, Language
+from modular_agent.errors import Fault, InvalidInput, Kind, Text
 from modular_agent.events import SessionRef
 from modular_agent.kit.late_model import LateModel
 from modular_agent.realtime.connections import Connections
@@ -114,11 +114,10 @@ class _Access:
 class _Commands:
     """Implements `CommandHandler`: what a client asks for over its WebSocket is what REST does."""
 
-    def __init__(self, runtime: Runtime, by: str, api_key: str | None, language: Language) -> None:
+    def __init__(self, runtime: Runtime, by: str, api_key: str | None) -> None:
         self._runtime = runtime
         self._by = by
         self._api_key = api_key
-        self._language: Language = language
 
     async def control(self, command: Control, *, accepted: Accepted) -> Mapping[str, Any]:
         if command.action == "start":
@@ -139,16 +138,16 @@ class _Commands:
         """Asks for what a control says; answers the id of the run it is about."""
         control, by, action = self._runtime.control, self._by, command.action
         if action == "edit":
-            change = self._validated(EditState, command.data)
+            change = _validated(EditState, command.data)
             run = await self._runtime.interventions.edit(session, change.state, by=by)
         elif action == "answer":
-            given = self._validated(AnswerQuestion, command.data)
+            given = _validated(AnswerQuestion, command.data)
             key = self._api_key
             run = await control.answer(session, given.interrupt_id, given.answer, by=by, key_id=key, wait=False)
         elif action == "retry":
-            run = await control.retry(session, by=by, run_id=self._validated(RetryRun, command.data).run_id)
+            run = await control.retry(session, by=by, run_id=_validated(RetryRun, command.data).run_id)
         else:
-            self._validated(_Nothing, command.data)
+            _validated(_Nothing, command.data)
             if action in {"pause", "stop"}:
                 verb = control.pause if action == "pause" else control.stop
                 run = await verb(session, by=by, wait=False)
@@ -158,7 +157,7 @@ class _Commands:
 
     async def _inject(self, session: Session, command: Control, accepted: Accepted) -> Mapping[str, Any]:
         """Puts a message into the run in progress; the result says what became of it."""
-        message = self._validated(InjectMessage, command.data).message
+        message = _validated(InjectMessage, command.data).message
         injected = await self._runtime.interventions.inject(session, message, by=self._by)
         accepted({"action": "inject", **asdict(injected)})
         return asdict(await self._runtime.interventions.outcome(session, injected))
@@ -167,13 +166,15 @@ class _Commands:
         """Starts a run; without a session, in one made of the same data."""
         given = {key: value for key, value in command.data.items() if key in StartRun.model_fields}
         rest = {key: value for key, value in command.data.items() if key not in given}
-        body = self._validated(StartRun, given)
+        body = _validated(StartRun, given)
         wanted = start_request(body, by=self._by, api_key=self._api_key, key=None, path="")
         if command.session_id is None:
-            new = create_request(self._validated(CreateSession, rest), api_key=self._api_key)
+            new = create_request(_validated(CreateSession, rest), api_key=self._api_key)
             session, run_id = await self._runtime.sessions.start_in_new(new, wanted)
         elif rest:
-            raise ControlInvalid([Fault(code="unknown_key", message="unknown key", path=key) for key in rest])
+            raise ControlInvalid(
+                [Fault(code="unknown_key", text=Text("unknown key", "未知的键"), path=key) for key in rest]
+            )
         else:
             session = await self._runtime.sessions.get(command.session_id)
             run_id = await self._runtime.multitask.start(session, wanted, mode=MultitaskMode(body.multitask))
@@ -215,15 +216,16 @@ class _Commands:
     async def _run(self, session: Session, run_id: str) -> dict[str, Any]:
         return await self._runtime.views.full(session, await self._runtime.runs.get(session.ref, run_id))
 
-    def _validated(self, model: type[Body], data: Mapping[str, Any]) -> Body:
-        try:
-            return model.model_validate(dict(data))
-        except ValidationError as error:
-            raise ControlInvalid(request_faults(error.errors(), data, self._language)) from error
+
+def _validated(model: type[Body], data: Mapping[str, Any]) -> Body:
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as error:
+        raise ControlInvalid(request_faults(error.errors(), data)) from error
 
 
 def _missing(*names: str) -> ControlInvalid:
-    return ControlInvalid([Fault(code="missing", message="must be given", path=name) for name in names])
+    return ControlInvalid([Fault(code="missing", text=Text("must be given", "必须给出"), path=name) for name in names])
 
 
 @router.websocket("/ws/{client_id}")
@@ -237,17 +239,17 @@ async def websocket(
     connections: Connections = websocket.app.state.connections
     settings = runtime.settings.websocket
     await websocket.accept()
-    by, language = caller_of(websocket), language_of(websocket.scope)
+    by = caller_of(websocket)
     await connections.run(
         Connection(
             _Socket(websocket),
             hub=runtime.hub,
             access=_Access(runtime),
-            handler=_Commands(runtime, by, key_id_of(websocket), language),
+            handler=_Commands(runtime, by, key_id_of(websocket)),
             clock=runtime.clock,
             client_id=client_id,
             owner=TENANT,
-            language=language,
+            language=language_of(websocket.scope),
             limits=ConnectionLimits(
                 message_bytes=settings.max_message_bytes,
                 rate=settings.messages_per_second,

@@ -22,7 +22,7 @@ from modular_agent.domain.workflows import (
     WorkflowUnknown,
     workflow_text,
 )
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Text
 
 __all__ = ["etag", "router"]
 
@@ -125,18 +125,18 @@ async def _text(request: Request) -> str:
         try:
             text = (await request.body()).decode("utf-8")
         except UnicodeDecodeError:
-            raise _malformed("invalid_format", "must be UTF-8 text") from None
+            raise _malformed("invalid_format", Text("must be UTF-8 text", "必须是 UTF-8 文本")) from None
         if not text.strip():
-            raise _malformed("missing", "is required")
+            raise _malformed("missing", Text("is required", "必填"))
         return text
     if kind != "application/json" and not kind.endswith("+json"):
         raise WrongMediaType(found=kind[:100])
     try:
         body: Any = await request.json()
     except ValueError:
-        raise _malformed("invalid_json", "must be valid JSON") from None
+        raise _malformed("invalid_json", Text("must be valid JSON", "必须是有效的 JSON")) from None
     if not isinstance(body, dict):
-        raise _malformed("wrong_type", "must be an object")
+        raise _malformed("wrong_type", Text("must be an object", "必须是对象"))
     document = cast("Mapping[str, Any]", body)
     content = document.get("content")
     if list(document) == ["content"] and isinstance(content, str):  # as `POST /workflows/validate` takes it
@@ -144,5 +144,5 @@ async def _text(request: Request) -> str:
     return workflow_text(document)
 
 
-def _malformed(code: str, message: str) -> InvalidRequest:
-    return InvalidRequest([Fault(code=code, message=message, path="/body")])
+def _malformed(code: str, text: Text) -> InvalidRequest:
+    return InvalidRequest([Fault(code=code, text=text, path="/body")])

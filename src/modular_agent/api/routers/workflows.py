@@ -1,6 +1,5 @@
 """`/workflows/`: find, load, check, draw and unload workflows."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request
@@ -8,7 +7,7 @@ from fastapi import APIRouter, Body, Path, Query, Request
 from modular_agent.api.dependencies import WorkflowsDep
 from modular_agent.api.language import language_of
 from modular_agent.api.openapi import problems
-from modular_agent.api.problem import fault_json
+from modular_agent.api.problem import faults_json
 from modular_agent.api.requests import JsonRoute
 from modular_agent.api.responses import JsonResponse
 from modular_agent.api.schemas.workflows import (
@@ -35,7 +34,7 @@ from modular_agent.domain.workflows import (
     WorkflowUnknown,
     WorkflowVersionUnknown,
 )
-from modular_agent.errors import CursorInvalid, Fault, Language
+from modular_agent.errors import CursorInvalid, Language
 from modular_agent.kit.clock import rfc3339
 from modular_agent.kit.pagination import PageRequest
 
@@ -87,7 +86,9 @@ async def load_workflow(
     response_model=ValidationAnswer,
     responses=problems(PathOutsideRoot, FileNotFound),
 )
-async def validate_workflow(workflows: WorkflowsDep, body: Annotated[ValidateWorkflow, Body()]) -> JsonResponse:
+async def validate_workflow(
+    request: Request, workflows: WorkflowsDep, body: Annotated[ValidateWorkflow, Body()]
+) -> JsonResponse:
     """All that is wrong with a workflow, each fault with its place. Nothing is stored.
 
     An invalid workflow is a good answer (200 with `valid: false`); only what cannot be read is an error.
@@ -105,7 +106,7 @@ async def validate_workflow(workflows: WorkflowsDep, body: Annotated[ValidateWor
             "workflow_id": loaded.spec.name if loaded else None,
             "version": loaded.spec.version if loaded else None,
             "content_hash": loaded.content_hash if loaded else None,
-            "errors": _faults(checked.faults),
+            "errors": faults_json(checked, language_of(request.scope)),
         }
     )
 
@@ -204,16 +205,11 @@ def _loaded(result: LoadResult, language: Language) -> JsonResponse:
 
 
 def _broken(file: BrokenFile, language: Language) -> dict[str, Any]:
-    faults: Sequence[Fault] = getattr(file.error, "faults", ())
     return {
         "config_path": file.config_path,
         "workflow_id": file.workflow_id,
         "code": file.error.code,
         "detail": file.error.message(language),
         "since": rfc3339(file.since),
-        "errors": _faults(faults),
+        "errors": faults_json(file.error, language),
     }
-
-
-def _faults(faults: Sequence[Fault]) -> list[Any]:
-    return [fault_json(fault) for fault in faults]

@@ -55,12 +55,10 @@ def validate(
 
 
 def _faulty(place: "WorkflowPlace", error: "AgentError") -> dict[str, Any]:
-    from dataclasses import asdict
-
     from modular_agent.errors import InvalidInput
 
     if isinstance(error, InvalidInput):
-        faults = [asdict(fault) for fault in error.faults]
+        faults = [fault.fields() for fault in error.faults]
     else:
         faults = [{"code": error.code, "message": error.message(), "path": "", "file": place.path}]
     return {"file": place.shown, "valid": False, "code": error.code, "errors": faults}

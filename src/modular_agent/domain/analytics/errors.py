@@ -1,6 +1,6 @@
 """What can be wrong with a request for statistics."""
 
-from modular_agent.errors import AgentError, Fault, InvalidInput, Kind
+from modular_agent.errors import AgentError, Fault, InvalidInput, Kind, Text
 
 __all__ = ["MetricUnknown", "ReportFormatUnknown", "ReportUnknown", "TimeRangeUnknown"]
 
@@ -13,9 +13,10 @@ class _ChoiceUnknown(InvalidInput):
     chinese = "{value} 不是以下之一：{known}。"
 
     def __init__(self, value: str, known: tuple[str, ...]) -> None:
-        message = f"is not one of: {', '.join(known)}"
-        super().__init__([Fault(code=self.code, message=message, path=self.parameter)])
-        self.parameters = {"value": repr(value[:100]), "known": ", ".join(known)}
+        names = ", ".join(known)
+        text = Text(f"is not one of: {names}", f"不是以下之一：{names}")
+        super().__init__([Fault(code=self.code, text=text, path=self.parameter)])
+        self.parameters = {"value": repr(value[:100]), "known": names}
 
     parameter = ""
 

@@ -13,7 +13,7 @@ from modular_agent.domain.configuration.folder import ConfiguredFolder
 from modular_agent.domain.configuration.values import KEYS, LiveValues, ProcessValue, checked_value, description_of
 from modular_agent.engine.spec.configured import AgentFile, agent_path, agent_workflow_name, llm_path
 from modular_agent.engine.spec.llms import ConfiguredLlm
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Text
 from modular_agent.kit.clock import Clock, rfc3339
 from modular_agent.storage.database import Database
 from modular_agent.storage.repositories.configurations import (
@@ -186,13 +186,15 @@ class ConfigurationService:
         if _PREFERENCE.fullmatch(key) is None:
             raise ConfigKeyUnknown(key=key)
         if len(orjson.dumps(value)) > MAX_PREFERENCE_BYTES:
-            message = f"must have at most {MAX_PREFERENCE_BYTES} bytes as JSON"
-            raise ConfigValueInvalid([Fault(code="too_long", message=message, path="value")])
+            limit = MAX_PREFERENCE_BYTES
+            text = Text(f"must have at most {limit} bytes as JSON", f"作为 JSON 最多 {limit} 字节")
+            raise ConfigValueInvalid([Fault(code="too_long", text=text, path="value")])
         async with self._storing:
             held = await self._rows.all(config_type="user", owner=owner)
             if key not in held and len(held) >= MAX_PREFERENCES:
-                message = f"there are {MAX_PREFERENCES} values already; delete one first"
-                raise ConfigValueInvalid([Fault(code="too_many", message=message, path="key")])
+                limit = MAX_PREFERENCES
+                text = Text(f"there are {limit} values already; delete one first", f"已有 {limit} 个值；请先删除一个")
+                raise ConfigValueInvalid([Fault(code="too_many", text=text, path="key")])
             now = self._clock.now_us()
             step = put_value(config_type="user", owner=owner, key=key, value=value, now_us=now, by=owner)
             await self._writer.commit(UnitOfWork(then=step))

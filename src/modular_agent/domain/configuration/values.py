@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from modular_agent.domain.configuration.errors import ConfigValueInvalid
 from modular_agent.engine.spec.configured import GlobalFile
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Text
+from modular_agent.validation import own_words
 
 __all__ = ["KEYS", "LiveValues", "ProcessValue", "Source", "checked_value", "description_of", "plain"]
 
@@ -41,8 +42,10 @@ def description_of(key: str) -> str:
 def checked_value(key: str, value: Any) -> Any:
     """The value of `key` as it counts, from JSON. Raises `ConfigValueInvalid` with the place of each fault."""
     if value is None:
-        message = "must not be null; delete the key to take the stored value away"
-        raise ConfigValueInvalid([Fault(code="wrong_type", message=message, path="value")])
+        text = Text(
+            "must not be null; delete the key to take the stored value away", "不得为 null；要撤销所存的值，请删除该键"
+        )
+        raise ConfigValueInvalid([Fault(code="wrong_type", text=text, path="value")])
     try:
         text = orjson.dumps({"schema": _SCHEMA, key: value})
         whole = GlobalFile.model_validate_json(text, strict=True, by_alias=True, by_name=False)
@@ -54,7 +57,7 @@ def checked_value(key: str, value: Any) -> Any:
 def _fault(key: str, error: Any) -> Fault:  # one of Pydantic's
     places = [str(part) for part in error["loc"] if part != key]
     code = "unknown_key" if error["type"] == "extra_forbidden" else "invalid_value"
-    return Fault(code=code, message=str(error["msg"])[:300], path=".".join(["value", *places]))
+    return Fault(code=code, text=own_words(error), path=".".join(["value", *places]))
 
 
 def plain(value: Any) -> Any:

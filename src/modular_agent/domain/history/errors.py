@@ -1,6 +1,6 @@
 """What can be wrong with a request about the log."""
 
-from modular_agent.errors import AgentError, Fault, InvalidInput, Kind
+from modular_agent.errors import AgentError, Fault, InvalidInput, Kind, Text
 
 __all__ = ["ExportInterrupted", "QueryUnusable", "TimeRangeReversed"]
 
@@ -14,7 +14,7 @@ class TimeRangeReversed(InvalidInput):
     chinese = "时间范围的结束早于开始。"
 
     def __init__(self) -> None:
-        super().__init__([Fault(code=self.code, message="is before start_time", path="end_time")])
+        super().__init__([Fault(code=self.code, text=Text("is before start_time", "早于 start_time"), path="end_time")])
 
 
 class QueryUnusable(InvalidInput):
@@ -26,8 +26,8 @@ class QueryUnusable(InvalidInput):
     chinese = "搜索内容须为 1 至 {limit} 个字符。"
 
     def __init__(self, *, limit: int, empty: bool) -> None:
-        message = "is empty" if empty else f"is longer than {limit} characters"
-        super().__init__([Fault(code=self.code, message=message, path="query")])
+        too_long = Text(f"is longer than {limit} characters", f"超过 {limit} 个字符")
+        super().__init__([Fault(code=self.code, text=Text("is empty", "为空") if empty else too_long, path="query")])
         self.parameters = {"limit": limit}
 
 

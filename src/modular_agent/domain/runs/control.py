@@ -21,9 +21,10 @@ from modular_agent.domain.runs.service import RunsService
 from modular_agent.domain.runs.store import DatabaseRunStore
 from modular_agent.domain.runs.terms import ALLOWED
 from modular_agent.engine.errors import QueueFull
+from modular_agent.engine.schema_faults import schema_faults
 from modular_agent.engine.store import Facts, RunKey
 from modular_agent.engine.supervisor import Ended, Supervisor
-from modular_agent.errors import Fault, IllegalTransition, ServerStopping
+from modular_agent.errors import IllegalTransition, ServerStopping
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, RunStatus
@@ -272,15 +273,7 @@ def control_record(run: RunRow, action: str, by: str, **more: Any) -> Record:
 def _check_answer(row: InterruptRow, answer: Any) -> None:
     if row.form is None:
         return
-    validator: Any = Draft202012Validator(row.form)  # its methods are only partly typed
-    faults = [
-        Fault(
-            code="answer_value",
-            message=error.message[:300],
-            path=".".join(["answer", *(str(part) for part in error.absolute_path)]),
-        )
-        for error in validator.iter_errors(answer)
-    ]
+    faults = schema_faults(Draft202012Validator(row.form), answer, code="answer_value", path="answer")
     if faults:
         raise AnswerInvalid(faults)
 

@@ -10,7 +10,7 @@ from modular_agent.engine.errors import AgentConfigInvalid
 from modular_agent.engine.spec.configured import agent_path, agent_workflow_name
 from modular_agent.engine.spec.errors import FileNotFound
 from modular_agent.engine.spec.loader import LoadedWorkflow, takes_agent
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Text
 
 __all__ = ["Agents"]
 
@@ -43,11 +43,20 @@ class Agents:
         version: str | None = config.get("agent_version")
         if name is None:
             if version is not None:
-                raise _fault("agent_version", "agent_missing", "says nothing without an agent")
+                raise _fault(
+                    "agent_version", "agent_missing", Text("says nothing without an agent", "没有 agent 时不起作用")
+                )
             return config
         agent = await self.load(name) if version is None else await self._stored(name, version)
         if not takes_agent(loaded):
-            raise _fault("agent", "agent_unused", f"no node of the workflow {loaded.spec.name} calls a model")
+            raise _fault(
+                "agent",
+                "agent_unused",
+                Text(
+                    f"no node of the workflow {loaded.spec.name} calls a model",
+                    f"工作流 {loaded.spec.name} 没有调用模型的节点",
+                ),
+            )
         return {**config, "agent_version": agent.content_hash}
 
     async def _stored(self, name: str, version: str) -> LoadedWorkflow:
@@ -56,9 +65,13 @@ class Agents:
         except WorkflowVersionUnknown:
             agent = None
         if agent is None or agent.path != agent_path(name):
-            raise _fault("agent_version", "agent_version_unknown", f"is no version of the agent {name}")
+            raise _fault(
+                "agent_version",
+                "agent_version_unknown",
+                Text(f"is no version of the agent {name}", f"不是智能体 {name} 的版本"),
+            )
         return agent
 
 
-def _fault(key: str, code: str, message: str) -> AgentConfigInvalid:
-    return AgentConfigInvalid([Fault(code=code, message=message, path=f"agent_config.{key}")])
+def _fault(key: str, code: str, text: Text) -> AgentConfigInvalid:
+    return AgentConfigInvalid([Fault(code=code, text=text, path=f"agent_config.{key}")])

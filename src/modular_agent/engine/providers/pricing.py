@@ -19,7 +19,7 @@ import orjson
 
 from modular_agent.engine.providers.errors import InvalidPrices
 from modular_agent.engine.providers.port import Usage
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Text
 from modular_agent.kit.clock import utc_datetime
 
 __all__ = ["Price", "PriceBook", "PriceSource", "TokenPrices", "parse_prices"]
@@ -47,6 +47,9 @@ _TABLE_NAMES: Final = {
     "mistralai": "mistral",
     "xai": "x-ai",
 }
+_PRICE: Final = Text(
+    "a price is a number of US dollars per million tokens, 0 or more", "价格是每百万 token 的美元数，不得小于 0"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,9 +203,10 @@ def parse_prices(data: Any, *, source: str) -> dict[str, TokenPrices]:  # parsed
     faults: list[Fault] = []
     models = cast("Mapping[str, Any]", data).get("models") if isinstance(data, Mapping) else None
     if not isinstance(models, Mapping):
-        raise InvalidPrices([Fault(code="price_shape", message="expected {models: {NAME: prices}}", file=source)])
+        text = Text("expected {models: {NAME: prices}}", "应为 {models: {名称: 价格}}")
+        raise InvalidPrices([Fault(code="price_shape", text=text, file=source)])
     faults += [
-        Fault(code="price_key", message=f"unknown key {key!r}", path=str(key), file=source)
+        Fault(code="price_key", text=_unknown(key), path=str(key), file=source)
         for key in cast("Mapping[str, Any]", data)
         if key != "models"
     ]
@@ -218,27 +222,31 @@ def parse_prices(data: Any, *, source: str) -> dict[str, TokenPrices]:  # parsed
 
 def _entry(entry: Any, *, path: str, source: str, faults: list[Fault]) -> TokenPrices | None:  # one model's prices
     if not isinstance(entry, Mapping):
-        faults.append(Fault(code="price_shape", message="expected {input, output}", path=path, file=source))
+        text = Text("expected {input, output}", "应为 {input, output}")
+        faults.append(Fault(code="price_shape", text=text, path=path, file=source))
         return None
     found: dict[str, Decimal] = {}
     count = len(faults)
     for key, value in cast("Mapping[Any, Any]", entry).items():
         place = f"{path}.{key}"
         if key not in _KEYS:
-            faults.append(Fault(code="price_key", message=f"unknown key {key!r}", path=place, file=source))
+            faults.append(Fault(code="price_key", text=_unknown(key), path=place, file=source))
             continue
         price = _price(value)
         if price is None:
-            message = "a price is a number of US dollars per million tokens, 0 or more"
-            faults.append(Fault(code="price_value", message=message, path=place, file=source))
+            faults.append(Fault(code="price_value", text=_PRICE, path=place, file=source))
         else:
             found[key] = price
     faults += [
-        Fault(code="price_missing", message=f"{key} is missing", path=path, file=source)
+        Fault(code="price_missing", text=Text(f"{key} is missing", f"缺少 {key}"), path=path, file=source)
         for key in ("input", "output")
         if key not in cast("Mapping[Any, Any]", entry)
     ]
     return TokenPrices(**found) if len(faults) == count else None
+
+
+def _unknown(key: object) -> Text:
+    return Text(f"unknown key {key!r}", f"未知的键 {key!r}")
 
 
 def _price(value: object) -> Decimal | None:

@@ -49,14 +49,16 @@ only `times` counts, per model object.
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeAlias, cast
+from typing import Annotated, Any, Final, Literal, LiteralString, TypeAlias, cast
 
 from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from modular_agent.engine.providers.errors import InvalidScript, ProviderErrorKind
 from modular_agent.engine.providers.port import FinishReason
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Text
 from modular_agent.kit.late_model import LateModel
+from modular_agent.validation import own_words
 
 __all__ = [
     "Failure",
@@ -79,11 +81,19 @@ _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
+def _refused(english: LiteralString, chinese: str, **context: str) -> PydanticCustomError:
+    """For a validator to raise; `context` fills the English text."""
+    return PydanticCustomError("value_error", english, {**context, "zh": chinese})
+
+
 def _seconds(value: object) -> object:
     if isinstance(value, str):
         match = _DURATION.fullmatch(value.strip())
         if match is None:
-            raise ValueError("a duration is a number of seconds or text such as 20ms, 1.5s, 2m")
+            raise _refused(
+                "a duration is a number of seconds or text such as 20ms, 1.5s, 2m",
+                "时长是秒数，或 20ms、1.5s、2m 这样的文本",
+            )
         return float(match[1]) * _UNITS[match[2]]
     return value
 
@@ -97,7 +107,9 @@ def _pattern(value: object) -> object:
         try:
             re.compile(value)
         except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
+            raise _refused(
+                "not a regular expression: {reason}", f"不是正则表达式：{error}", reason=str(error)
+            ) from error
     return value
 
 
@@ -135,7 +147,7 @@ class TextTest(_Strict):
     @model_validator(mode="after")
     def _exactly_one(self) -> "TextTest":
         if sum(part is not None for part in (self.contains, self.equals, self.regex)) != 1:
-            raise ValueError("give exactly one of contains, equals, regex")
+            raise _refused("give exactly one of contains, equals, regex", "须恰好给出 contains、equals、regex 之一")
         return self
 
 
@@ -194,9 +206,9 @@ class ScriptUsage(_Strict):
     @model_validator(mode="after")
     def _parts_fit(self) -> "ScriptUsage":
         if self.cached_tokens + self.cache_write_tokens > self.prompt_tokens:
-            raise ValueError("more cached tokens than prompt tokens")
+            raise _refused("more cached tokens than prompt tokens", "缓存的 token 多于提示的 token")
         if self.reasoning_tokens > self.completion_tokens:
-            raise ValueError("more reasoning tokens than completion tokens")
+            raise _refused("more reasoning tokens than completion tokens", "推理的 token 多于生成的 token")
         return self
 
 
@@ -243,13 +255,16 @@ class Reply(Pace):
     def _says_something(self) -> "Reply":
         has_json = "json_" in self.model_fields_set
         if self.reply is not None and has_json:
-            raise ValueError("give reply or json, not both")
+            raise _refused("give reply or json, not both", "只能给出 reply、json 之一")
         if self.fail is not None and self.rate_limit is not None:
-            raise ValueError("give fail or rate_limit, not both")
+            raise _refused("give fail or rate_limit, not both", "只能给出 fail、rate_limit 之一")
         answers = self.reply is not None or has_json or bool(self.tool_calls) or self.hang
         failure = self.failure
         if not answers and not (failure is not None and failure.times is None):
-            raise ValueError("a turn needs one of reply, json, tool_calls, fail, rate_limit, hang")
+            raise _refused(
+                "a turn needs one of reply, json, tool_calls, fail, rate_limit, hang",
+                "一轮须给出 reply、json、tool_calls、fail、rate_limit、hang 之一",
+            )
         return self
 
     @property
@@ -328,28 +343,31 @@ class Script(_Strict):
     @model_validator(mode="after")
     def _not_empty(self) -> "Script":
         if not (self.turns or self.otherwise or self.recorded):
-            raise ValueError("a script needs turns, otherwise or recorded")
+            raise _refused("a script needs turns, otherwise or recorded", "脚本需要 turns、otherwise 或 recorded")
         return self
 
 
 def parse_script(data: Any, *, source: str) -> Script:  # parsed YAML: any value
     """The script in `data`; `source` is the file's name. Raises `InvalidScript` with every fault and its key path."""
     if not isinstance(data, Mapping):
-        raise InvalidScript([Fault(code="script_shape", message="a script is a mapping", file=source)])
+        raise InvalidScript(
+            [Fault(code="script_shape", text=Text("a script is a mapping", "脚本必须是映射"), file=source)]
+        )
     try:
         return Script.model_validate(dict(cast("Mapping[str, Any]", data)))
     except ValidationError as error:
         faults = [
-            Fault(code=f"script_{each['type']}", message=_fault_text(each), path=_path(each["loc"]), file=source)
-            for each in error.errors(include_url=False, include_context=False)
+            Fault(code=f"script_{each['type']}", text=_fault_text(each), path=_path(each["loc"]), file=source)
+            for each in error.errors(include_url=False)
         ]
         raise InvalidScript(faults) from error
 
 
-def _fault_text(fault: Mapping[str, Any]) -> str:
+def _fault_text(fault: Mapping[str, Any]) -> Text:
     if fault["type"] == "extra_forbidden":
-        return f"unknown key {fault['loc'][-1]!r}"
-    return str(fault["msg"]).removeprefix("Value error, ")
+        key = fault["loc"][-1]
+        return Text(f"unknown key {key!r}", f"未知的键 {key!r}")
+    return own_words(fault)
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -21,10 +21,17 @@ from modular_agent.engine.spec.model import (
 )
 from modular_agent.engine.spec.report import Report
 from modular_agent.engine.spec.state_keys import StateKeys
+from modular_agent.errors import Text
 
 __all__ = ["Code", "is_time"]
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d")
+_NO_TIME: Final = Text(
+    "must be an RFC 3339 time such as 2030-01-31T09:00:00Z", "须为 RFC 3339 时间，如 2030-01-31T09:00:00Z"
+)
+_FILLED: Final = Text(
+    "with the environment filled in, this is no expression that can be used", "代入环境变量后，这不是可用的表达式"
+)
 
 
 def is_time(text: str) -> bool:
@@ -97,7 +104,7 @@ class Code:
         try:
             datetime.fromisoformat(text)
         except ValueError:
-            self._report.add(path, "invalid_time", "must be an RFC 3339 time such as 2030-01-31T09:00:00Z")
+            self._report.add(path, "invalid_time", _NO_TIME)
 
     def _compile(self, task: _Task) -> None:
         compile_one = self._compiler.condition if task.condition else self._compiler.expression
@@ -106,17 +113,17 @@ class Code:
             expression = compile_one(task.text, variables=task.variables, place=place)
         except ExpressionInvalid as error:
             if self._report.shown(task.path, task.text) != task.text:
-                message = "with the environment filled in, this is no expression that can be used"
-                self._report.add(task.path, error.code, message)
+                self._report.add(task.path, error.code, _FILLED)
                 return
             for problem in error.problems:
                 offset = _offset(task.text, problem.line, problem.column)
-                suggestion = problem.suggestion or self._state_key(problem.message)
-                self._report.add(task.path, error.code, problem.message, offset=offset, suggestion=suggestion)
+                suggestion = problem.suggestion or self._state_key(problem.text.english)
+                self._report.add(task.path, error.code, problem.text, offset=offset, suggestion=suggestion)
             return
         if task.wants_list and not expression.result.startswith(("list", "dyn")):
-            message = f"this must give a list, and gives {expression.result}"
-            self._report.add(task.path, "expression_invalid", message, offset=0)
+            given = expression.result
+            text = Text(f"this must give a list, and gives {given}", f"此处须得出列表，却得出 {given}")
+            self._report.add(task.path, "expression_invalid", text, offset=0)
         self._check_keys(task, expression)
         self.compiled[path_text(task.path)] = expression
 
@@ -127,8 +134,11 @@ class Code:
             match = re.search(rf"(?:\.\s*\??|[\"']){re.escape(key)}\b", task.text)
             offset = match.end() - len(key) if match else 0
             suggestion = closest(key, task.keys.readable)
-            message = f"the state has no key {key!r}; add it to the state's schema"
-            self._report.add(task.path, "unknown_state_key", message, offset=offset, suggestion=suggestion)
+            text = Text(
+                f"the state has no key {key!r}; add it to the state's schema",
+                f"状态没有键 {key!r}；请把它加入状态的 schema",
+            )
+            self._report.add(task.path, "unknown_state_key", text, offset=offset, suggestion=suggestion)
 
     def _state_key(self, message: str) -> str | None:
         """For a bare name that is a key of the state: `state.NAME`."""

@@ -8,8 +8,17 @@ from typing import Any, Final, cast
 import yaml
 
 from modular_agent.engine.spec.errors import WorkflowInvalid
-from modular_agent.engine.spec.nodes import Entry, MappingNode, Mark, Node, ScalarNode, SequenceNode, resolve_plain
-from modular_agent.errors import Fault
+from modular_agent.engine.spec.nodes import (
+    Entry,
+    MappingNode,
+    Mark,
+    Node,
+    NumberUnusable,
+    ScalarNode,
+    SequenceNode,
+    resolve_plain,
+)
+from modular_agent.errors import Fault, Text
 
 __all__ = ["MAX_CHARACTERS", "MAX_DEPTH", "MAX_NODES", "Composer"]
 
@@ -21,6 +30,10 @@ _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufff
 _SURROGATES = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _CORE = "tag:yaml.org,2002:"
 _KINDS = {"Scalar": ("str", "int", "float", "bool", "null"), "Sequence": ("seq",), "Mapping": ("map",)}
+_SEVERAL: Final = Text("the file holds more than one document", "文件中有多个文档")
+_TOO_DEEP: Final = Text(f"the file is nested deeper than {MAX_DEPTH} levels", f"文件的嵌套超过 {MAX_DEPTH} 层")
+_TAB: Final = Text("a tab cannot be used for indentation; use spaces", "不能用制表符缩进；请使用空格")
+_NO_HINT: Final = Text("", "")
 
 
 class _Frame:
@@ -59,13 +72,13 @@ class Composer:
                 if isinstance(event, yaml.DocumentStartEvent):
                     documents += 1
                     if documents > 1:
-                        raise self._stop("several_documents", "the file holds more than one document", event)
+                        raise self._stop("several_documents", _SEVERAL, event)
                 else:
                     self._take(event)
         except yaml.MarkedYAMLError as error:
             raise self._syntax(error) from None
         except yaml.YAMLError as error:
-            raise WorkflowInvalid([self._fault("yaml_syntax", str(error), Mark(1, 1, 0))]) from None
+            raise WorkflowInvalid([self._fault("yaml_syntax", _yaml(str(error), _NO_HINT), Mark(1, 1, 0))]) from None
         return self._root
 
     def _events(self, text: str, loader: Any) -> Iterator[Any]:  # the stubs know no types
@@ -74,14 +87,15 @@ class Composer:
 
     def _checked(self) -> str:
         if len(self._text) > MAX_CHARACTERS:
-            message = f"the file is longer than {MAX_CHARACTERS} characters"
-            raise WorkflowInvalid([self._fault("file_too_large", message, Mark(1, 1, 0))])
+            text = Text(f"the file is longer than {MAX_CHARACTERS} characters", f"文件超过 {MAX_CHARACTERS} 个字符")
+            raise WorkflowInvalid([self._fault("file_too_large", text, Mark(1, 1, 0))])
         bad = _CONTROL.search(self._text)
         if bad:
             before = self._text[: bad.start()]
             mark = Mark(before.count("\n") + 1, bad.start() - before.rfind("\n"), bad.start())
-            message = f"the character U+{ord(bad[0]):04X} cannot be used"
-            raise WorkflowInvalid([self._fault("yaml_syntax", message, mark)])
+            name = f"U+{ord(bad[0]):04X}"
+            text = Text(f"the character {name} cannot be used", f"不能使用字符 {name}")
+            raise WorkflowInvalid([self._fault("yaml_syntax", text, mark)])
         return self._json_as_yaml() if self._text.lstrip()[:1] in ("{", "[") else self._text
 
     def _json_as_yaml(self) -> str:
@@ -124,7 +138,9 @@ class Composer:
         elif isinstance(event, yaml.AliasEvent):
             node = self._anchors.get(event.anchor)
             if node is None:
-                raise self._stop("unknown_alias", f"there is no anchor &{event.anchor} before this alias", event)
+                name = f"&{event.anchor}"
+                text = Text(f"there is no anchor {name} before this alias", f"此别名之前没有锚点 {name}")
+                raise self._stop("unknown_alias", text, event)
             self._place(node, event)
         elif isinstance(event, yaml.CollectionStartEvent):
             self._open(event)
@@ -136,9 +152,9 @@ class Composer:
         mapping = isinstance(event, yaml.MappingStartEvent)
         self._check_tag(event, "Mapping" if mapping else "Sequence")
         if self._stack and self._stack[-1].expects_key:
-            raise self._stop("key_not_text", "a key must be text", event)
+            raise self._stop("key_not_text", Text("a key must be text", "键必须是文本"), event)
         if len(self._stack) >= MAX_DEPTH:
-            raise self._stop("too_deep", f"the file is nested deeper than {MAX_DEPTH} levels", event)
+            raise self._stop("too_deep", _TOO_DEEP, event)
         self._stack.append(_Frame(MappingNode(mark) if mapping else SequenceNode(mark), event.anchor))
 
     def _close(self, event: Any) -> None:
@@ -150,7 +166,7 @@ class Composer:
         node.size = 1 + sum(child.size for child in children)
         node.depth = 1 + max((child.depth for child in children), default=0)
         if node.depth > MAX_DEPTH:
-            raise self._stop("too_deep", f"the file is nested deeper than {MAX_DEPTH} levels", event)
+            raise self._stop("too_deep", _TOO_DEEP, event)
         if frame.anchor:
             self._anchors[frame.anchor] = node
         self._place(node, event)
@@ -158,7 +174,8 @@ class Composer:
     def _place(self, node: Node, event: Any) -> None:
         self._nodes += node.size if isinstance(event, yaml.AliasEvent) else 1
         if self._nodes > MAX_NODES:
-            raise self._stop("too_many_values", f"the file holds more than {MAX_NODES} values", event)
+            text = Text(f"the file holds more than {MAX_NODES} values", f"文件中的值超过 {MAX_NODES} 个")
+            raise self._stop("too_many_values", text, event)
         if not self._stack:
             self._root = node
             return
@@ -179,8 +196,11 @@ class Composer:
             frame.merges.append(node)
         elif name in mapping.entries:
             first = mapping.entries[name].key
-            message = f"the key {name!r} is here a second time (first in line {first.line})"
-            self.faults.append(self._fault("duplicate_key", message, mark))
+            text = Text(
+                f"the key {name!r} is here a second time (first in line {first.line})",
+                f"键 {name!r} 重复出现（首次在第 {first.line} 行）",
+            )
+            self.faults.append(self._fault("duplicate_key", text, mark))
         else:
             mapping.entries[name] = Entry(mark, node)
 
@@ -188,8 +208,10 @@ class Composer:
         mark = self._mark(event.start_mark)
         if isinstance(node, ScalarNode) and isinstance(node.value, str):
             return node.value, mark
-        shown = f": put {node.raw!r} in quotes" if isinstance(node, ScalarNode) and node.raw else ""
-        self.faults.append(self._fault("key_not_text", f"a key must be text{shown}", mark))
+        text = Text("a key must be text", "键必须是文本")
+        if isinstance(node, ScalarNode) and node.raw:
+            text = Text(f"a key must be text: put {node.raw!r} in quotes", f"键必须是文本：请给 {node.raw!r} 加上引号")
+        self.faults.append(self._fault("key_not_text", text, mark))
         return None
 
     def _merge(self, mapping: MappingNode, merges: list[Node], event: Any) -> None:
@@ -197,7 +219,11 @@ class Composer:
         for merge in merges:
             for source in merge.items if isinstance(merge, SequenceNode) else [merge]:
                 if not isinstance(source, MappingNode):
-                    raise self._stop("bad_merge", "<< takes a mapping, or a list of mappings", event)
+                    raise self._stop(
+                        "bad_merge",
+                        Text("<< takes a mapping, or a list of mappings", "<< 后须为映射或映射的列表"),
+                        event,
+                    )
                 for name, entry in source.entries.items():
                     mapping.entries.setdefault(name, entry)
 
@@ -209,8 +235,8 @@ class Composer:
         if plain and (event.tag is None or event.tag in ("?", "!")) and event.implicit[0]:
             try:
                 node.value = resolve_plain(event.value)
-            except ValueError as error:
-                self.faults.append(self._fault("bad_number", str(error), start))
+            except NumberUnusable as error:
+                self.faults.append(self._fault("bad_number", error.text, start))
         elif event.tag and event.tag not in ("!", f"{_CORE}str"):
             self._retag(node, event.tag.removeprefix(_CORE))
         if event.anchor:
@@ -224,12 +250,16 @@ class Composer:
         except ValueError:
             value = node.raw
         if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
-            self.faults.append(self._fault("bad_tag", f"this is not of the type !!{kind}", node.start))
+            self.faults.append(
+                self._fault("bad_tag", Text(f"this is not of the type !!{kind}", f"这不是 !!{kind} 类型"), node.start)
+            )
         node.value = float(value) if kind == "float" and isinstance(value, int) else value
 
     def _check_tag(self, event: Any, kind: str) -> None:
         if event.tag and event.tag not in ("!", "?") and event.tag not in [_CORE + name for name in _KINDS[kind]]:
-            raise self._stop("unsupported_tag", f"the tag {event.tag} cannot be used", event)
+            raise self._stop(
+                "unsupported_tag", Text(f"the tag {event.tag} cannot be used", f"不能使用标签 {event.tag}"), event
+            )
 
     def _syntax(self, error: yaml.MarkedYAMLError) -> WorkflowInvalid:
         problem: str = error.problem or error.context or "this is not YAML"
@@ -239,20 +269,26 @@ class Composer:
         indentation = line[: len(line) - len(line.lstrip())]
         if "\t" in indentation:
             mark = Mark(mark.line, indentation.index("\t") + 1, mark.index)
-            problem = "a tab cannot be used for indentation; use spaces"
-        elif problem == "mapping values are not allowed in this context":
-            problem += " (text with ': ' in it needs quotes)"
+            return WorkflowInvalid([self._fault("yaml_syntax", _TAB, mark)])
+        hint = _NO_HINT
+        if problem == "mapping values are not allowed in this context":
+            hint = Text(" (text with ': ' in it needs quotes)", "（含“: ”的文本需要加引号）")
         elif "${" in line and "did not find expected" in problem:
-            problem += " (${...} needs quotes inside { } and [ ])"
+            hint = Text(" (${...} needs quotes inside { } and [ ])", "（{ } 与 [ ] 内的 ${...} 需要加引号）")
         elif problem == "found character that cannot start any token":
-            problem += " (text that starts with %, @ or ` needs quotes)"
-        return WorkflowInvalid([self._fault("yaml_syntax", problem, mark)])
+            hint = Text(" (text that starts with %, @ or ` needs quotes)", "（以 %、@ 或 ` 开头的文本需要加引号）")
+        return WorkflowInvalid([self._fault("yaml_syntax", _yaml(problem, hint), mark)])
 
-    def _stop(self, code: str, message: str, event: Any) -> WorkflowInvalid:
-        return WorkflowInvalid([*self.faults, self._fault(code, message, self._mark(event.start_mark))])
+    def _stop(self, code: str, text: Text, event: Any) -> WorkflowInvalid:
+        return WorkflowInvalid([*self.faults, self._fault(code, text, self._mark(event.start_mark))])
 
-    def _fault(self, code: str, message: str, mark: Mark) -> Fault:
-        return Fault(code=code, message=message, file=self.file, line=mark.line, column=mark.column)
+    def _fault(self, code: str, text: Text, mark: Mark) -> Fault:
+        return Fault(code=code, text=text, file=self.file, line=mark.line, column=mark.column)
+
+
+def _yaml(problem: str, hint: Text) -> Text:
+    """The parser's words, and what may help."""
+    return Text(f"{problem}{hint.english}", f"不是有效的 YAML：{problem}{hint.chinese}")
 
 
 def _children(node: SequenceNode | MappingNode) -> Iterator[Node]:

@@ -21,7 +21,7 @@ from modular_agent.engine.spec.nodes import (
     resolve_plain,
     to_data,
 )
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Text
 
 __all__ = ["Document", "read_document"]
 
@@ -109,6 +109,14 @@ def read_document(text: str, *, file: str | None = None, environment: Mapping[st
     return document
 
 
+def not_a_mapping(document: Document) -> Fault:
+    """What is wrong with a document whose root is no mapping."""
+    place = document.place(())
+    if document.data() is None:
+        return fault_at(place, "empty_file", Text("the file is empty", "文件为空"))
+    return fault_at(place, "wrong_type", Text("the file must be a mapping", "文件必须是映射"))
+
+
 def _interpolate(document: Document, environment: Mapping[str, str]) -> Iterator[Fault]:
     for path, node in _scalars(document.root):
         if node.interpolated or not isinstance(node.value, str) or "${" not in node.value:
@@ -116,11 +124,17 @@ def _interpolate(document: Document, environment: Mapping[str, str]) -> Iterator
         result = interpolate(node.value, environment=environment)
         place = document.place(path)
         for name in result.missing:
-            message = f"the environment variable {name} is not set; set it, or write ${{env.{name}:-default}}"
-            yield fault_at(place, "missing_environment_variable", message)
+            text = Text(
+                f"the environment variable {name} is not set; set it, or write ${{env.{name}:-default}}",
+                f"环境变量 {name} 未设置；请设置它，或写成 ${{env.{name}:-默认值}}",
+            )
+            yield fault_at(place, "missing_environment_variable", text)
         if result.malformed:
-            message = "write ${env.NAME} or ${env.NAME:-default}; $${ stands for ${"
-            yield fault_at(place, "bad_interpolation", message)
+            text = Text(
+                "write ${env.NAME} or ${env.NAME:-default}; $${ stands for ${",
+                "请写成 ${env.NAME} 或 ${env.NAME:-默认值}；$${ 表示 ${",
+            )
+            yield fault_at(place, "bad_interpolation", text)
         _fill(node, result.text, used=result.used)
 
 

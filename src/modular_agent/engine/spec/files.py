@@ -20,6 +20,7 @@ from modular_agent.engine.spec.model import (
 from modular_agent.engine.spec.report import Report
 from modular_agent.engine.spec.source import Source
 from modular_agent.engine.spec.typed import read_typed
+from modular_agent.errors import Text
 
 if TYPE_CHECKING:  # Jinja2 is imported when there is a prompt
     from modular_agent.engine.prompts import Prompt, PromptInvalid, PromptSet
@@ -107,10 +108,14 @@ class Files:
                 self.bundle[located] = self._source.read(located)
             return self.bundle[located]
         except SourceError as error:
-            message = error.message()
+            text = error.text
             if name != self._report.shown(path, name):
-                message = f"the file that {self._report.shown(path, name)} names cannot be read ({error.code})"
-            self._report.add(path, error.code, message, suggestion=error.suggestion)
+                shown = self._report.shown(path, name)
+                text = Text(
+                    f"the file that {shown} names cannot be read ({error.code})",
+                    f"无法读取 {shown} 所指的文件（{error.code}）",
+                )
+            self._report.add(path, error.code, text, suggestion=error.suggestion)
             return None
 
     def _prompt(self, path: KeyPath, written: str, texts: dict[str, str], compiled: dict[str, "Prompt"]) -> None:

@@ -3,9 +3,11 @@
 from typing import Any, cast
 
 from modular_agent.engine.place import KeyPath, closest, path_text
+from modular_agent.engine.schema_faults import schema_text
 from modular_agent.engine.spec.files import nodes_and_bodies
 from modular_agent.engine.spec.model import HumanNode, JsonObject, LlmNode, WorkflowSpec
 from modular_agent.engine.spec.report import Report
+from modular_agent.errors import Text
 
 __all__ = ["answer_schema", "check_forms", "check_schema"]
 
@@ -35,7 +37,9 @@ def check_schema(report: Report, path: KeyPath, schema: JsonObject) -> bool:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        report.add((*path, *error.absolute_path), "invalid_schema", f"this is no JSON Schema: {error.message}")
+        said = schema_text(error)
+        text = Text(f"this is no JSON Schema: {said.english}", f"这不是 JSON Schema：{said.chinese}")
+        report.add((*path, *error.absolute_path), "invalid_schema", text)
         return False
     return True
 
@@ -45,11 +49,15 @@ def _check_human(report: Report, path: KeyPath, node: HumanNode) -> None:
     for index, name in enumerate(node.required or ()):
         if name not in node.form:
             where = (*path, "required", index)
-            report.add(where, "unknown_field", f"the form has no field {name!r}", suggestion=closest(name, node.form))
+            text = Text(f"the form has no field {name!r}", f"表单没有字段 {name!r}")
+            report.add(where, "unknown_field", text, suggestion=closest(name, node.form))
     given = "default_answer" in node.model_fields_set
     if node.answer_within is not None and not given:
-        message = "answer_within needs a default_answer, which counts after that time"
-        report.add(path, "missing_key", message, missing="default_answer")
+        text = Text(
+            "answer_within needs a default_answer, which counts after that time",
+            "answer_within 需要 default_answer，超时后以其为准",
+        )
+        report.add(path, "missing_key", text, missing="default_answer")
     if given and all(fits):
         _check_default(report, (*path, "default_answer"), node)
 
@@ -62,4 +70,6 @@ def _check_default(report: Report, path: KeyPath, node: HumanNode) -> None:
     for error in errors:
         inside = cast("tuple[str | int, ...]", tuple(error.absolute_path))
         field = f"{path_text(inside)}: " if inside else ""
-        report.add((*path, *inside), "default_answer_does_not_fit", f"{field}{error.message}")
+        said = schema_text(error)
+        text = Text(f"{field}{said.english}", f"{field}{said.chinese}")
+        report.add((*path, *inside), "default_answer_does_not_fit", text)

@@ -16,7 +16,8 @@ from modular_agent.engine.spec.model import (
     ToolsNode,
     WorkflowSpec,
 )
-from modular_agent.engine.spec.report import Report
+from modular_agent.engine.spec.report import Report, no_such
+from modular_agent.errors import Text
 
 __all__ = ["check_graph", "cycles"]
 
@@ -85,25 +86,30 @@ class _Graph:
             self._check_ends(("edges", index), edge)
             first = seen.setdefault((edge.from_, edge.to, edge.when), index)
             if first != index:
-                self._report.add(("edges", index), "duplicate_edge", "this edge is in the file already")
+                text = Text("this edge is in the file already", "文件中已有这条边")
+                self._report.add(("edges", index), "duplicate_edge", text)
             elif edge.when is None and edge.from_ in conditional and otherwise.setdefault(edge.from_, index) != index:
-                message = (
+                text = Text(
                     f"{edge.from_} has edges with `when`, so only one edge without may follow: it means otherwise, "
-                    "and this is the second"
+                    "and this is the second",
+                    f"{edge.from_} 有带 `when` 的边，因此只能再有一条不带的边（表示“否则”），而这是第二条",
                 )
-                self._report.add(("edges", index), "ambiguous_otherwise", message)
+                self._report.add(("edges", index), "ambiguous_otherwise", text)
 
     def check_ways(self) -> None:
         """Whether everything is reached and can end."""
         if not any(edge.from_ == START for edge in self._spec.edges):
-            message = "no edge leads from START: add {from: START, to: ...}"
-            self._report.add(("edges",), "no_start", message, key=True)
+            text = Text(
+                "no edge leads from START: add {from: START, to: ...}",
+                "没有从 START 出发的边：请加上 {from: START, to: ...}",
+            )
+            self._report.add(("edges",), "no_start", text, key=True)
         elif len(self._edges) == len(self._spec.edges):
             reached = _reach((START,), {name: [edge.to for edge in out] for name, out in self._out.items()})
             for name in self._spec.nodes:
                 if name not in reached:
-                    message = f"no way leads from START to {name}"
-                    self._report.add(("nodes", name), "unreachable_node", message, key=True)
+                    text = Text(f"no way leads from START to {name}", f"从 START 无法到达 {name}")
+                    self._report.add(("nodes", name), "unreachable_node", text, key=True)
         if len(self._edges) == len(self._spec.edges):
             self._check_endings()
         self._check_callers()
@@ -113,17 +119,18 @@ class _Graph:
 
     def _check_ends(self, path: KeyPath, edge: EdgeSpec) -> None:
         if edge.from_ == END:
-            self._report.add((*path, "from"), "edge_from_end", "nothing leads out of END")
+            self._report.add((*path, "from"), "edge_from_end", Text("nothing leads out of END", "没有从 END 出发的边"))
         elif edge.from_ not in (START, *self._names):
             self._nowhere((*path, "from"), "edge_from_nowhere", edge.from_, (START, *self._names))
         if edge.to == START:
-            self._report.add((*path, "to"), "edge_to_start", "nothing leads to START: name the first node")
+            text = Text("nothing leads to START: name the first node", "没有通向 START 的边：请写第一个节点的名称")
+            self._report.add((*path, "to"), "edge_to_start", text)
         elif edge.to not in (END, *self._names):
             self._nowhere((*path, "to"), "edge_to_nowhere", edge.to, (END, *self._names))
 
     def _nowhere(self, path: KeyPath, code: str, name: str, known: tuple[str, ...]) -> None:
-        message = f"there is no node {self._report.shown(path, name)!r}"
-        self._report.add(path, code, message, suggestion=closest(name, known))
+        text = no_such("node", "节点", self._report.shown(path, name))
+        self._report.add(path, code, text, suggestion=closest(name, known))
 
     def _check_endings(self) -> None:
         ways = {name: [edge.to for edge in self._out[name]] for name in self._spec.nodes}
@@ -134,11 +141,12 @@ class _Graph:
             if reported & set(part) or self._ends_by_limit(part):
                 continue
             reported |= set(part)
-            message = (
-                f"{' -> '.join([*part, part[0]])} never ends: add an edge with `when` that leads out of it, "
-                "or limits.max_steps"
+            circle = " -> ".join([*part, part[0]])
+            text = Text(
+                f"{circle} never ends: add an edge with `when` that leads out of it, or limits.max_steps",
+                f"{circle} 永不结束：请加上一条带 `when` 的离开它的边，或 limits.max_steps",
             )
-            self._report.add(("nodes", part[0]), "endless_cycle", message, key=True)
+            self._report.add(("nodes", part[0]), "endless_cycle", text, key=True)
 
     def _ends_by_limit(self, part: list[str]) -> bool:
         limits = self._spec.limits
@@ -158,8 +166,11 @@ class _Graph:
                 continue
             before = [self._spec.nodes.get(other) for other in _reach((name,), back) if other != name]
             if not any(isinstance(other, LlmNode) and other.tools for other in before):
-                message = f"no node with `tools` leads to {name}, so there are no tool calls for it to run"
-                self._report.add(("nodes", name), "tools_without_caller", message, key=True)
+                text = Text(
+                    f"no node with `tools` leads to {name}, so there are no tool calls for it to run",
+                    f"没有带 `tools` 的节点通向 {name}，因此没有可供其执行的工具调用",
+                )
+                self._report.add(("nodes", name), "tools_without_caller", text, key=True)
 
 
 def _reach(start: Iterable[str], ways: Mapping[str, Iterable[str]]) -> set[str]:

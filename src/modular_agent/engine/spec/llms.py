@@ -11,7 +11,7 @@ from modular_agent.engine.spec.files import Files, nodes_and_bodies
 from modular_agent.engine.spec.known import Known
 from modular_agent.engine.spec.model import ModelSpec, WorkflowSpec
 from modular_agent.engine.spec.names import check_model
-from modular_agent.engine.spec.report import Report
+from modular_agent.engine.spec.report import Report, no_such
 from modular_agent.engine.spec.shape import Shape
 from modular_agent.engine.spec.source import Source
 from modular_agent.engine.spec.typed import read_typed
@@ -89,7 +89,7 @@ def take_models(
                 taken.offered.add(likely.removeprefix(f"{LLMS}/"))
             continue
         except SourceError as error:
-            taken.faults.append(Fault(code=error.code, message=error.message(), file=llm_path(name)))
+            taken.faults.append(Fault(code=error.code, text=error.text, file=llm_path(name)))
             continue
         except WorkflowInvalid as error:
             taken.faults += [fault for fault in error.faults if fault not in taken.faults]
@@ -105,7 +105,7 @@ def _missing_fallbacks(taken: TakenModels) -> list[Fault]:
     return [
         Fault(
             code="unknown_model",
-            message=f"there is no configured model {other!r}",
+            text=no_such("configured model", "已配置的模型", other),
             path=f"fallback[{index}]",
             file=each.path,
         )

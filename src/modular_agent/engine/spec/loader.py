@@ -16,10 +16,11 @@ from modular_agent.engine.spec.files import Files, workflow_files
 from modular_agent.engine.spec.known import Known, References
 from modular_agent.engine.spec.llms import TakenModels, take_models
 from modular_agent.engine.spec.model import ModelSpec, WorkflowSpec
-from modular_agent.engine.spec.report import Report
+from modular_agent.engine.spec.report import Report, no_such
 from modular_agent.engine.spec.shape import read_shape
 from modular_agent.engine.spec.source import Source, bundle_hash
 from modular_agent.engine.spec.validation import validate
+from modular_agent.errors import Text
 
 if TYPE_CHECKING:  # Jinja2 is imported when there is a prompt
     from modular_agent.engine.prompts import Prompt
@@ -152,9 +153,10 @@ class _Loader:
         found: dict[str, LoadedWorkflow] = {}
         for path, node in used_agents(spec):
             where = (*path, "agent")
+            missing = no_such("agent", "智能体", report.shown(where, node.agent))
             file = agent_path(str(node.agent))
             if file is None:
-                report.add(where, "unknown_agent", f"there is no agent {report.shown(where, node.agent)!r}")
+                report.add(where, "unknown_agent", missing)
                 continue
             try:
                 located = self._source.locate(file)
@@ -162,10 +164,9 @@ class _Loader:
             except FileNotFound as error:
                 likely = PurePosixPath(error.suggestion or "")
                 suggestion = likely.stem if is_agent_file(str(likely)) else None
-                message = f"there is no agent {report.shown(where, node.agent)!r}"
-                report.add(where, "unknown_agent", message, suggestion=suggestion)
+                report.add(where, "unknown_agent", missing, suggestion=suggestion)
             except SourceError as error:
-                report.add(where, error.code, error.message())
+                report.add(where, error.code, error.text)
             except WorkflowInvalid as error:
                 report.extend(error.faults)
         return found
@@ -184,14 +185,17 @@ class _Loader:
             located = self._source.locate(written)
             if located in above:
                 chain = " -> ".join((*above[above.index(located) :], located))
-                report.add(path, "recursive_workflow", f"a workflow cannot run itself: {chain}")
+                text = Text(f"a workflow cannot run itself: {chain}", f"工作流不能运行自身：{chain}")
+                report.add(path, "recursive_workflow", text)
                 return None
             if len(above) >= _MAX_CHILDREN_DEPTH:
-                report.add(path, "too_deep", f"workflows are nested deeper than {_MAX_CHILDREN_DEPTH} levels")
+                levels = _MAX_CHILDREN_DEPTH
+                text = Text(f"workflows are nested deeper than {levels} levels", f"工作流的嵌套超过 {levels} 层")
+                report.add(path, "too_deep", text)
                 return None
             return self._once(located, above)
         except SourceError as error:
-            report.add(path, error.code, error.message(), suggestion=error.suggestion)
+            report.add(path, error.code, error.text, suggestion=error.suggestion)
         except WorkflowInvalid as error:
             report.extend(error.faults)
         return None

@@ -8,6 +8,7 @@ import re
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from modular_agent.kit.late_model import LateModel
 
@@ -50,12 +51,16 @@ _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 
 
 
 def parse_duration(value: object) -> object:
-    """Seconds from `1.5`, `500ms`, `30s`, `5m`, `2h` or `1d`; raises `ValueError` for other text."""
+    """Seconds from `1.5`, `500ms`, `30s`, `5m`, `2h` or `1d`; raises `PydanticCustomError` for other text."""
     if not isinstance(value, str):
         return value
     match = _DURATION.fullmatch(value.strip())
     if match is None:
-        raise ValueError("a duration is a number of seconds or text such as 500ms, 30s, 5m, 2h, 1d")
+        raise PydanticCustomError(
+            "value_error",
+            "a duration is a number of seconds or text such as 500ms, 30s, 5m, 2h, 1d",
+            {"zh": "时长是秒数，或 500ms、30s、5m、2h、1d 这样的文本"},
+        )
     return float(match["number"]) * _UNIT_SECONDS[match["unit"]]
 
 

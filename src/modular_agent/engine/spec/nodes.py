@@ -2,7 +2,9 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
+
+from modular_agent.errors import Text
 
 __all__ = ["Entry", "MappingNode", "Mark", "Node", "ScalarNode", "SequenceNode", "resolve_plain", "to_data"]
 
@@ -74,27 +76,39 @@ class MappingNode:
 Node: TypeAlias = ScalarNode | SequenceNode | MappingNode
 
 
+class NumberUnusable(ValueError):
+    """A number that JSON and 64 bits cannot hold; `text` says why."""
+
+    def __init__(self, text: Text) -> None:
+        super().__init__(text.english)
+        self.text = text
+
+
+_TOO_LARGE: Final = Text("the number is too large", "数字过大")
+_INFINITE: Final = Text("infinity and not-a-number cannot be used", "不能使用无穷大与非数字")
+
+
 def resolve_plain(text: str) -> str | int | float | bool | None:
     """What a plain scalar means in the YAML 1.2 core schema (so `on`, `yes`, `no` are text).
 
-    Raises `ValueError` for a number that JSON and 64 bits cannot hold.
+    Raises `NumberUnusable` for a number that JSON and 64 bits cannot hold.
     """
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _INT.fullmatch(text):
         if len(text) > 70:
-            raise ValueError("the number is too large")
+            raise NumberUnusable(_TOO_LARGE)
         number = int(text, 0) if text[:2] in ("0x", "0o") else int(text)
         if not -(2**63) <= number < 2**63:
-            raise ValueError("the number is too large")
+            raise NumberUnusable(_TOO_LARGE)
         return number
     if _FLOAT.fullmatch(text):
         value = float(text)
         if value in (float("inf"), float("-inf")):
-            raise ValueError("the number is too large")
+            raise NumberUnusable(_TOO_LARGE)
         return value
     if text.lower().lstrip("+-") in (".inf", ".nan"):
-        raise ValueError("infinity and not-a-number cannot be used")
+        raise NumberUnusable(_INFINITE)
     return text
 
 

@@ -6,9 +6,14 @@ from typing import Any, cast
 from modular_agent.engine.place import KeyPath, Place, fault_at, path_text
 from modular_agent.engine.spec.document import Document
 from modular_agent.engine.spec.shape import Shape
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Text
 
-__all__ = ["Report"]
+__all__ = ["Report", "no_such"]
+
+
+def no_such(english: str, chinese: str, name: str) -> Text:
+    """That `name` stands for nothing of its kind."""
+    return Text(f"there is no {english} {name!r}", f"没有{chinese} {name!r}")
 
 
 class Report:
@@ -42,7 +47,7 @@ class Report:
         self,
         path: KeyPath,
         code: str,
-        message: str,
+        text: Text,
         *,
         suggestion: str | None = None,
         key: bool = False,
@@ -55,7 +60,7 @@ class Report:
             return  # a value that is not there, because its variable is missing, is told of already
         place = self._document.place(path, key=key or missing is not None, offset=offset)
         shown = None if missing is None else path_text((*path, missing))
-        self._faults.append(fault_at(place, code, message, suggestion=suggestion, path=shown))
+        self._faults.append(fault_at(place, code, text, suggestion=suggestion, path=shown))
 
     def extend(self, faults: Iterable[Fault]) -> None:
         """Faults of other files, or that have their place already."""

@@ -10,8 +10,8 @@ from typing import Any, Final, cast
 import orjson
 from pydantic import ValidationError
 
-from modular_agent.engine.place import KeyPath, fault_at
-from modular_agent.engine.spec.document import Document
+from modular_agent.engine.place import KeyPath
+from modular_agent.engine.spec.document import Document, not_a_mapping
 from modular_agent.engine.spec.model import WorkflowSpec
 from modular_agent.engine.spec.wording import Wording
 from modular_agent.errors import Fault
@@ -47,7 +47,7 @@ def read_shape(document: Document) -> Shape:
     """Types the document; never raises for what a file can hold."""
     data = document.data()
     if not isinstance(data, dict):
-        return Shape(None, (_not_a_mapping(document, data),), frozenset(), {})
+        return Shape(None, (not_a_mapping(document),), frozenset(), {})
     errors = _validate(document)
     if isinstance(errors, WorkflowSpec):
         return Shape(errors, (), frozenset(), _indexes(errors))
@@ -135,10 +135,3 @@ def _drop(data: dict[str, Any], path: KeyPath, positions: dict[str, list[int]]) 
 
 def _indexes(spec: WorkflowSpec) -> dict[str, tuple[int, ...]]:
     return {"edges": tuple(range(len(spec.edges))), "tests": tuple(range(len(spec.tests)))}
-
-
-def _not_a_mapping(document: Document, data: object) -> Fault:
-    place = document.place(())
-    if data is None:
-        return fault_at(place, "empty_file", "the file is empty")
-    return fault_at(place, "wrong_type", "the file must be a mapping")

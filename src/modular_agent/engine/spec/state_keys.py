@@ -9,6 +9,7 @@ from modular_agent.engine.spec.files import nodes_and_bodies
 from modular_agent.engine.spec.forms import check_schema
 from modular_agent.engine.spec.model import MapNode, RouterNode, WorkflowSpec
 from modular_agent.engine.spec.report import Report
+from modular_agent.errors import Text
 
 __all__ = ["STANDARD_KEYS", "StateKeys", "check_state"]
 
@@ -22,6 +23,7 @@ STANDARD_KEYS: Final = (
     "start_time",
     "errors",
 )
+
 _FITTING: Final = {
     "messages": ("array",),
     "append": ("array",),
@@ -30,6 +32,8 @@ _FITTING: Final = {
     "max": ("number", "integer", "string"),
     "min": ("number", "integer", "string"),
 }
+_OBJECT: Final = Text("the state's schema must have type: object", "状态的 schema 必须有 type: object")
+_RESERVED: Final = Text("names that start with '__' are the engine's own", "以“__”开头的名称由引擎保留")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,14 @@ def check_state(spec: WorkflowSpec, report: Report) -> None:
     path = ("state", "schema")
     if schema:
         if schema.get("type") != "object":
-            report.add(path, "state_schema_type", "the state's schema must have type: object", key=True)
+            report.add(path, "state_schema_type", _OBJECT, key=True)
         check_schema(report, path, schema)
     for key, reducer in spec.state.reducers.items():
         _check_reducer(spec, report, key, reducer)
     for name in (*_properties(spec), *spec.state.reducers):
         if name.startswith("__"):
             where = ("state", "reducers", name) if name in spec.state.reducers else (*path, "properties", name)
-            report.add(where, "reserved_name", "names that start with '__' are the engine's own", key=True)
+            report.add(where, "reserved_name", _RESERVED, key=True)
     _check_writes(spec, report)
 
 
@@ -78,8 +82,11 @@ def _check_reducer(spec: WorkflowSpec, report: Report, key: str, reducer: str) -
     kinds = [str(each) for each in given if each != "null"]
     fitting = _FITTING.get(reducer)
     if fitting and kinds and not all(each in fitting for each in kinds):
-        message = f"the reducer {reducer} needs {' or '.join(fitting)}, and {key} is {' or '.join(kinds)}"
-        report.add(("state", "reducers", key), "reducer_does_not_fit", message)
+        text = Text(
+            f"the reducer {reducer} needs {' or '.join(fitting)}, and {key} is {' or '.join(kinds)}",
+            f"归并方式 {reducer} 需要 {' 或 '.join(fitting)}，而 {key} 是 {' 或 '.join(kinds)}",
+        )
+        report.add(("state", "reducers", key), "reducer_does_not_fit", text)
 
 
 def _check_writes(spec: WorkflowSpec, report: Report) -> None:
@@ -89,10 +96,11 @@ def _check_writes(spec: WorkflowSpec, report: Report) -> None:
             continue
         where: KeyPath = (*path, "writes")
         if node.writes.startswith("__"):
-            report.add(where, "reserved_name", "names that start with '__' are the engine's own")
+            report.add(where, "reserved_name", _RESERVED)
         elif not keys.open and item is None and node.writes not in (*keys.declared, *STANDARD_KEYS):
-            message = f"the state's schema has no key {report.shown(where, node.writes)!r}"
-            report.add(where, "unknown_state_key", message, suggestion=closest(node.writes, keys.declared))
+            name = report.shown(where, node.writes)
+            text = Text(f"the state's schema has no key {name!r}", f"状态的 schema 没有键 {name!r}")
+            report.add(where, "unknown_state_key", text, suggestion=closest(node.writes, keys.declared))
 
 
 def _properties(spec: WorkflowSpec) -> dict[str, Any]:

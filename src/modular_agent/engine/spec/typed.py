@@ -6,8 +6,7 @@ from typing import Any, Final, TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from modular_agent.engine.place import fault_at
-from modular_agent.engine.spec.document import Document
+from modular_agent.engine.spec.document import Document, not_a_mapping
 from modular_agent.engine.spec.wording import Wording
 from modular_agent.errors import Fault
 
@@ -21,9 +20,7 @@ def read_typed(document: Document, model: type[T]) -> tuple[T | None, list[Fault
     """The document as a `model`, or all that is wrong with it."""
     data = document.data()
     if not isinstance(data, dict):
-        empty = ("empty_file", "the file is empty")
-        code, message = empty if data is None else ("wrong_type", "the file must be a mapping")
-        return None, [*document.faults, fault_at(document.place(()), code, message)]
+        return None, [*document.faults, not_a_mapping(document)]
     found = _typed(document.data(), model)
     for _ in range(_ROUNDS):
         if isinstance(found, BaseModel):

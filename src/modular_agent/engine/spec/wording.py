@@ -10,7 +10,8 @@ from modular_agent.engine.place import KeyPath, closest, fault_at, path_text
 from modular_agent.engine.spec.document import Document
 from modular_agent.engine.spec.model import NodeSpec, WorkflowSpec
 from modular_agent.engine.spec.nodes import MappingNode, ScalarNode, SequenceNode
-from modular_agent.errors import Fault
+from modular_agent.errors import Fault, Text
+from modular_agent.validation import own_words
 
 __all__ = ["NODE_TYPES", "Wording"]
 
@@ -18,28 +19,38 @@ NODE_TYPES: Final = tuple(
     get_args(model.model_fields["type"].annotation)[0] for model in get_args(get_args(NodeSpec)[0])
 )
 
+_TEXT: Final = Text("text", "文本")
 _WANTED: Final = {
-    "string_type": "text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
-    "tuple_type": "a list",
-    "list_type": "a list",
+    "string_type": _TEXT,
+    "int_type": Text("a whole number", "整数"),
+    "int_from_float": Text("a whole number", "整数"),
+    "float_type": Text("a number", "数字"),
+    "bool_type": Text("true or false", "true 或 false"),
+    "dict_type": Text("a mapping", "映射"),
+    "model_type": Text("a mapping", "映射"),
+    "model_attributes_type": Text("a mapping", "映射"),
+    "tuple_type": Text("a list", "列表"),
+    "list_type": Text("a list", "列表"),
 }
 _PATTERNS: Final = {
-    "^[a-z0-9][a-z0-9-]*$": "must consist of a-z, 0-9 and '-', and start with a letter or digit",
-    "^[A-Za-z_][A-Za-z0-9_]*$": "must be a name: letters, digits and '_', not starting with a digit",
-    r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$": "must be Python code as module:attribute, such as tools.tickets:fetch",
+    "^[a-z0-9][a-z0-9-]*$": Text(
+        "must consist of a-z, 0-9 and '-', and start with a letter or digit",
+        "须由 a-z、0-9 与“-”组成，并以字母或数字开头",
+    ),
+    "^[A-Za-z_][A-Za-z0-9_]*$": Text(
+        "must be a name: letters, digits and '_', not starting with a digit",
+        "须为名称：由字母、数字与“_”组成，不以数字开头",
+    ),
+    r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$": Text(
+        "must be Python code as module:attribute, such as tools.tickets:fetch",
+        "须为 Python 代码的引用 module:attribute，如 tools.tickets:fetch",
+    ),
 }
 _BOUNDS: Final = {
-    "greater_than": "must be more than {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be at most {le}",
+    "greater_than": Text("must be more than {gt}", "必须大于 {gt}"),
+    "greater_than_equal": Text("must be at least {ge}", "不得小于 {ge}"),
+    "less_than": Text("must be less than {lt}", "必须小于 {lt}"),
+    "less_than_equal": Text("must be at most {le}", "不得大于 {le}"),
 }
 
 
@@ -98,10 +109,11 @@ class Wording:
         error = next((error for error in group if error["type"] != "literal_error"), group[0])
         kind, context = str(error["type"]), cast("dict[str, Any]", error.get("ctx") or {})
         if kind == "missing":
-            return self._at(path[:-1], "missing_key", f"the key {path[-1]!r} is missing", path=path, key=True)
+            return self._at(path[:-1], "missing_key", _missing(path[-1]), path=path, key=True)
         if kind == "extra_forbidden":
             suggestion = closest(str(path[-1]), self._keys(path[:-1]))
-            return self._at(path, "unknown_key", f"there is no key {path[-1]!r} here", suggestion, key=True)
+            text = Text(f"there is no key {path[-1]!r} here", f"此处没有键 {path[-1]!r}")
+            return self._at(path, "unknown_key", text, suggestion, key=True)
         if kind in ("union_tag_invalid", "union_tag_not_found"):
             return self._node_type(path, kind, context)
         if kind in ("literal_error", "enum"):
@@ -109,34 +121,43 @@ class Wording:
         is_key = error["loc"][-1] == "[key]"
         return self._at(path, "bad_name" if is_key else "invalid_value", _sentence(kind, error, context), key=is_key)
 
-    def _wrong_type(self, path: KeyPath, wanted: list[str]) -> Fault:
+    def _wrong_type(self, path: KeyPath, wanted: list[Text]) -> Fault:
         node = self._document.node(path)
-        message = f"must be {' or '.join(wanted)}"
-        if "text" in wanted and isinstance(node, ScalarNode) and node.plain and node.value is not None:
-            message += f": put {self._document.shown(path, node.raw)!r} in quotes"
-        elif isinstance(node, ScalarNode) and not node.plain and not node.interpolated and "text" not in wanted:
-            message += ", and is text"
-        return self._at(path, "wrong_type", message)
+        english, chinese = " or ".join(each.english for each in wanted), "或".join(each.chinese for each in wanted)
+        text = Text(f"must be {english}", f"必须是{chinese}")
+        if _TEXT in wanted and isinstance(node, ScalarNode) and node.plain and node.value is not None:
+            raw = self._document.shown(path, node.raw)
+            text = Text(f"must be {english}: put {raw!r} in quotes", f"必须是{chinese}：请给 {raw!r} 加上引号")
+        elif isinstance(node, ScalarNode) and not node.plain and not node.interpolated and _TEXT not in wanted:
+            text = Text(f"must be {english}, and is text", f"必须是{chinese}，却是文本")
+        return self._at(path, "wrong_type", text)
 
     def _node_type(self, path: KeyPath, kind: str, context: dict[str, Any]) -> Fault:
         known = [name.strip(" '") for name in str(context.get("expected_tags", "")).split(",") if name]
         types_text = ", ".join(known or NODE_TYPES)
         if kind == "union_tag_not_found":
-            message = f"the key 'type' is missing: one of {types_text}"
-            return self._at(path, "missing_key", message, path=(*path, "type"), key=True)
+            text = Text(f"the key 'type' is missing: one of {types_text}", f"缺少键 'type'：可用的有 {types_text}")
+            return self._at(path, "missing_key", text, path=(*path, "type"), key=True)
         tag = self._document.shown((*path, "type"), context.get("tag"))
         if tag in NODE_TYPES:
-            message = f"a node of type {tag!r} cannot stand here; the types are {types_text}"
+            text = Text(
+                f"a node of type {tag!r} cannot stand here; the types are {types_text}",
+                f"{tag!r} 类型的节点不能放在此处；可用的类型有 {types_text}",
+            )
         else:
-            message = f"there is no node type {tag!r}; the types are {types_text}"
-        return self._at((*path, "type"), "unknown_node_type", message, closest(tag, known))
+            text = Text(
+                f"there is no node type {tag!r}; the types are {types_text}",
+                f"没有节点类型 {tag!r}；可用的类型有 {types_text}",
+            )
+        return self._at((*path, "type"), "unknown_node_type", text, closest(tag, known))
 
     def _choice(self, path: KeyPath, context: dict[str, Any]) -> Fault:
         expected = str(context.get("expected", ""))
         known = [part.strip(" '") for part in expected.replace(" or ", ", ").split(",")]
         node = self._document.node(path)
         given = str(node.value) if isinstance(node, ScalarNode) else ""
-        return self._at(path, "invalid_value", f"must be {expected}", closest(given, known) if given else None)
+        text = Text(f"must be {expected}", f"必须是以下之一：{expected.replace(' or ', ', ')}")
+        return self._at(path, "invalid_value", text, closest(given, known) if given else None)
 
     def _keys(self, path: KeyPath) -> list[str]:
         """The keys that the mapping at `path` may have."""
@@ -157,7 +178,7 @@ class Wording:
         self,
         place_path: KeyPath,
         code: str,
-        message: str,
+        text: Text,
         suggestion: str | None = None,
         *,
         path: KeyPath | None = None,
@@ -165,19 +186,26 @@ class Wording:
     ) -> Fault:
         place = self._document.place(place_path, key=key)
         shown = None if path is None else path_text(path)
-        return fault_at(place, code, message, suggestion=suggestion, path=shown)
+        return fault_at(place, code, text, suggestion=suggestion, path=shown)
 
 
-def _sentence(kind: str, error: Mapping[str, Any], context: dict[str, Any]) -> str:
+def _sentence(kind: str, error: Mapping[str, Any], context: dict[str, Any]) -> Text:
     if kind in _BOUNDS:
-        return _BOUNDS[kind].format_map({name: f"{value:g}" for name, value in context.items()})
+        return _BOUNDS[kind].filled(**{name: f"{value:g}" for name, value in context.items()})
     if kind == "string_pattern_mismatch":
-        return _PATTERNS.get(context["pattern"], f"must match {context['pattern']}")
+        return _PATTERNS.get(context["pattern"]) or Text(
+            f"must match {context['pattern']}", f"必须匹配 {context['pattern']}"
+        )
     if kind in ("too_short", "string_too_short"):
-        return "must not be empty"
+        return Text("must not be empty", "不得为空")
     if kind in ("too_long", "string_too_long"):
-        return f"must have at most {context['max_length']} characters"
-    return str(error["msg"]).removeprefix("Value error, ")
+        limit = context["max_length"]
+        return Text(f"must have at most {limit} characters", f"最多 {limit} 个字符")
+    return own_words(error)
+
+
+def _missing(key: str | int) -> Text:
+    return Text(f"the key {key!r} is missing", f"缺少键 {key!r}")
 
 
 def _is_branch(group: list[Mapping[str, Any]]) -> bool:

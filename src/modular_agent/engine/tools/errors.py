@@ -48,7 +48,7 @@ class BadReference(AgentError):
 
     def fault(self, path: str = "") -> Fault:
         """This error as a located fault at the key `path`."""
-        return Fault(code=self.code, message=self.message(), path=path, suggestion=self.suggestion)
+        return Fault(code=self.code, text=self.text, path=path, suggestion=self.suggestion)
 
 
 class ReferenceMalformed(BadReference):

@@ -18,7 +18,7 @@ from modular_agent.engine.tools.port import Effect, Tool
 from modular_agent.engine.tools.python_tool import PythonCode, PythonFunction, PythonTool
 from modular_agent.engine.tools.references import References
 from modular_agent.engine.tools.workers import WorkerPool
-from modular_agent.errors import Fault, InvalidInput
+from modular_agent.errors import Fault, InvalidInput, Text
 from modular_agent.kit.clock import Clock
 
 __all__ = ["ToolBox", "ToolLimits"]
@@ -94,8 +94,11 @@ class ToolBox:
         """What is wrong with `config` at the key `path`, without importing or connecting anything. Blocks (files)."""
         given = [key for key in ("use", "ref", "mcp") if getattr(config, key) is not None]
         if len(given) != 1:
-            message = f"A tool has exactly one of use, ref and mcp; this one has {' and '.join(given) or 'none'}."
-            return [Fault(code="tool_kind", message=message, path=path)]
+            text = Text(
+                f"A tool has exactly one of use, ref and mcp; this one has {' and '.join(given) or 'none'}.",
+                f"工具须恰好给出 use、ref、mcp 之一；此处给出了 {'、'.join(given) or '零个'}。",
+            )
+            return [Fault(code="tool_kind", text=text, path=path)]
         if config.use is not None:
             return builtin_faults(config.use, config.options, path=path)
         if config.ref is not None:
@@ -129,7 +132,7 @@ class ToolBox:
         except BadReference as error:
             return [error.fault(f"{path}.ref")]
         except (SignatureUnsupported, McpUnavailable) as error:
-            return [Fault(code=error.code, message=str(error), path=path)]
+            return [Fault(code=error.code, text=error.text, path=path)]
 
     async def _make(self, config: ToolConfig, path: str) -> Sequence[Tool]:
         if config.use is not None:
@@ -165,14 +168,21 @@ class ToolBox:
     def _mcp_faults(self, config: McpConfig, path: str) -> list[Fault]:
         faults: list[Fault] = []
         if (config.command is None) == (config.url is None):
-            faults.append(Fault(code="mcp_kind", message="An MCP server has a command or a url, not both.", path=path))
+            text = Text(
+                "An MCP server has a command or a url, not both.", "MCP 服务器须有 command 或 url，且只有其一。"
+            )
+            faults.append(Fault(code="mcp_kind", text=text, path=path))
         if config.url is not None and not config.url.startswith(("http://", "https://")):
-            faults.append(Fault(code="mcp_url", message="The url begins with http:// or https://.", path=f"{path}.url"))
+            text = Text("The url begins with http:// or https://.", "url 须以 http:// 或 https:// 开头。")
+            faults.append(Fault(code="mcp_url", text=text, path=f"{path}.url"))
         if config.cwd is not None:
             folder = (self._root / config.cwd).resolve()
             if not folder.is_relative_to(self._root) or not folder.is_dir():
-                message = f"There is no folder {config.cwd!r} below the configs root."
-                faults.append(Fault(code="mcp_cwd", message=message, path=f"{path}.cwd"))
+                text = Text(
+                    f"There is no folder {config.cwd!r} below the configs root.",
+                    f"配置根目录下没有文件夹 {config.cwd!r}。",
+                )
+                faults.append(Fault(code="mcp_cwd", text=text, path=f"{path}.cwd"))
         return faults
 
 
@@ -183,6 +193,10 @@ def _name_faults(built: Mapping[str, Sequence[Tool]]) -> list[Fault]:
         for tool in tools:
             other = owners.setdefault(tool.schema.name, entry)
             if other != entry or sum(each.schema.name == tool.schema.name for each in tools) > 1:
-                message = f"The name {tool.schema.name!r} is taken by {other!r}; give the MCP server a prefix."
-                faults.append(Fault(code="tool_name_taken", message=message, path=f"tools.{entry}"))
+                name = tool.schema.name
+                text = Text(
+                    f"The name {name!r} is taken by {other!r}; give the MCP server a prefix.",
+                    f"名称 {name!r} 已被 {other!r} 使用；请为 MCP 服务器设置前缀。",
+                )
+                faults.append(Fault(code="tool_name_taken", text=text, path=f"tools.{entry}"))
     return faults

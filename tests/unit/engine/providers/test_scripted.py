@@ -293,7 +293,7 @@ def test_faults_are_located(text: str, path: str, message: str) -> None:
         model(text)
     (fault,) = caught.value.faults
     assert fault.path == path
-    assert message in fault.message
+    assert message in fault.text.english
     assert fault.file == "scripts/t.yaml"
 
 

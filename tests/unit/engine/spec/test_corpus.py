@@ -76,5 +76,5 @@ def test_every_fault_has_words_of_its_own() -> None:
         with pytest.raises(WorkflowInvalid) as raised:
             load(file)
         for fault in raised.value.faults:
-            assert fault.message
-            assert "Input should" not in fault.message, "Pydantic's words are not ours"
+            assert fault.text.english
+            assert "Input should" not in fault.text.english, "Pydantic's words are not ours"

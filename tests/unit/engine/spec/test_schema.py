@@ -43,7 +43,7 @@ def shape_faults(document: object) -> set[str]:
     try:
         load_workflow(source, "posted.json", environment={"TEMPERATURE": "0.5"})
     except WorkflowInvalid as error:
-        return {f"{fault.code} {fault.path}: {fault.message}" for fault in error.faults if fault.code in SHAPE}
+        return {f"{fault.code} {fault.path}: {fault.text.english}" for fault in error.faults if fault.code in SHAPE}
     return set()
 
 

@@ -14,7 +14,8 @@ from modular_agent.engine.tools.builtin.http_fetch_options import HttpFetchOptio
 from modular_agent.engine.tools.builtin.read_file import ReadFileOptions, read_file
 from modular_agent.engine.tools.builtin.search_files import SearchFilesOptions, search_files
 from modular_agent.engine.tools.builtin.tool import BuiltinTool, Options, Setup
-from modular_agent.errors import Fault, InvalidInput
+from modular_agent.errors import Fault, InvalidInput, Text
+from modular_agent.validation import own_words
 
 __all__ = ["BUILTINS", "Builtin", "build_builtin", "builtin_faults"]
 
@@ -64,25 +65,32 @@ def _checked(use: str, options: Mapping[str, Any], path: str) -> tuple[Options |
     if builtin is None:
         names = [PREFIX + name for name in BUILTINS]
         close = difflib.get_close_matches(use, names, n=1)
-        message = f"There is no built-in tool {use!r}; there are {', '.join(names)}."
-        fault = Fault(
-            code="builtin_unknown", message=message, path=_key(path, "use"), suggestion=close[0] if close else None
+        known = ", ".join(names)
+        text = Text(
+            f"There is no built-in tool {use!r}; there are {known}.", f"没有内置工具 {use!r}；可用的有 {known}。"
         )
-        return None, [fault]
+        likely = close[0] if close else None
+        return None, [Fault(code="builtin_unknown", text=text, path=_key(path, "use"), suggestion=likely)]
     try:
         return builtin.options.model_validate(dict(options)), []
     except ValidationError as error:
         known = list(builtin.options.model_fields)
-        return None, [_fault(found["type"], found["msg"], found["loc"], known, path) for found in error.errors()]
+        return None, [_fault(found, known, path) for found in error.errors()]
 
 
-def _fault(kind: str, message: str, place: tuple[int | str, ...], known: list[str], path: str) -> Fault:
+def _fault(error: Mapping[str, Any], known: list[str], path: str) -> Fault:
+    place: tuple[int | str, ...] = error["loc"]
     where = _key(path, *(str(part) for part in place))
-    if kind != "extra_forbidden":
-        return Fault(code="option_invalid", message=message, path=where)
+    if error["type"] != "extra_forbidden":
+        return Fault(code="option_invalid", text=own_words(error), path=where)
     close = difflib.get_close_matches(str(place[-1]), known, n=1)
-    text = f"There is no option {place[-1]!r}" + (f"; there are {', '.join(known)}." if known else ".")
-    return Fault(code="option_unknown", message=text, path=where, suggestion=close[0] if close else None)
+    text = Text(f"There is no option {place[-1]!r}.", f"没有选项 {place[-1]!r}。")
+    if known:
+        names = ", ".join(known)
+        text = Text(
+            f"There is no option {place[-1]!r}; there are {names}.", f"没有选项 {place[-1]!r}；可用的有 {names}。"
+        )
+    return Fault(code="option_unknown", text=text, path=where, suggestion=close[0] if close else None)
 
 
 def _key(path: str, *parts: str) -> str:
