@@ -100,6 +100,7 @@ class Conversation:
         run = page.runs[0]
         await self._hold.give(given)
         self._is_held = given.step
+        self._waits = run.status is RunStatus.PAUSED and bool(await self._open_questions(run.run_id))
         if given.step:
             await self._hold.go_on(step=True)
         elif run.status in (RunStatus.FAILED, RunStatus.STOPPED):
@@ -110,9 +111,7 @@ class Conversation:
                 run = await runtime.runs.close(session.ref, run, rests)
             else:
                 await runtime.runs.go_on(session, run)
-        elif await self._open_questions(run.run_id):
-            self._waits = True
-        else:
+        elif run.hold is not None or not self._waits:
             await self._hold.go_on(step=False)
         return run.run_id
 
