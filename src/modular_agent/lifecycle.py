@@ -10,7 +10,7 @@ __all__ = [
     "ENDED_RUN_STATUSES",
     "RUN_TRANSITIONS",
     "SESSION_STATUS_OF_RUN",
-    "Hold",
+    "RunHold",
     "RunStatus",
     "SessionStatus",
     "check_run_transition",
@@ -40,7 +40,7 @@ class RunStatus(StrEnum):
     STOPPED = "stopped"
 
 
-class Hold(StrEnum):
+class RunHold(StrEnum):
     """How a person holds a run, until one says `resume` or `retry`."""
 
     PAUSE = "pause"  # nothing but a person's word has it go on, also when its questions are answered

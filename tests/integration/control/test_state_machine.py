@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 from modular_agent.domain.runs import StartRequest
 from modular_agent.domain.sessions.service import CreateRequest
 from modular_agent.errors import AgentError
-from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, Hold, RunStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, RunHold, RunStatus
 from modular_agent.runtime import Runtime, open_runtime
 from modular_agent.settings import load_settings
 
@@ -78,7 +78,7 @@ async def work() -> str:
 REFUSALS: Final = {"run_not_paused", "no_active_run", "questions_open", "run_not_running", "illegal_transition",
                    "run_already_active", "interrupt_closed", "interrupt_not_found"}  # fmt: skip
 SAID: Final = {"control", "interrupt"}  # what people say, also of a run that is held
-HOLDS: Final = {"pause": {Hold.PAUSE}, "step": {Hold.STEP, Hold.PAUSE}, "resume": {None}, "retry": {None}}
+HOLDS: Final = {"pause": {RunHold.PAUSE}, "step": {RunHold.STEP, RunHold.PAUSE}, "resume": {None}, "retry": {None}}
 HOLDING: Final = {RunStatus.PAUSED, *ENDED_RUN_STATUSES}
 
 
@@ -310,7 +310,7 @@ class Control(RuleBasedStateMachine):
 
     async def _check_statuses(self, records: list[dict[str, Any]]) -> None:
         statuses: dict[str, RunStatus] = {}
-        holds: dict[str, set[Hold | None]] = {}
+        holds: dict[str, set[RunHold | None]] = {}
         active: str | None = None
         for record in records:
             if record["record_type"] == "run":
@@ -319,7 +319,7 @@ class Control(RuleBasedStateMachine):
                 assert before is None or status in RUN_TRANSITIONS[before], (before, status)
                 assert active in (None, run_id), "two runs were active at once"
                 if status in {RunStatus.QUEUED, RunStatus.RUNNING}:
-                    assert holds.get(run_id) != {Hold.PAUSE}, "a held run went on by itself"
+                    assert holds.get(run_id) != {RunHold.PAUSE}, "a held run went on by itself"
                 statuses[run_id] = status
                 active = None if status in ENDED_RUN_STATUSES else run_id
             elif record["record_type"] == "control" and record["action"] in HOLDS:

@@ -27,7 +27,7 @@ from modular_agent.engine.supervisor import Ended, Supervisor
 from modular_agent.errors import IllegalTransition, ServerStopping
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock
-from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, Hold, RunStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, RunHold, RunStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import InterruptClosed, InterruptUnknown, SessionMoved, StaleEpoch
 from modular_agent.storage.repositories.interrupts import InterruptRow, answer_interrupt
@@ -94,8 +94,8 @@ class RunControl:
                 await self._runs.wait(run.run_id)
             return is_asked
         try:
-            if run.status is RunStatus.PAUSED and run.hold is not Hold.PAUSE:
-                await self._runs.hold(session.ref, run, Hold.PAUSE, record)
+            if run.status is RunStatus.PAUSED and run.hold is not RunHold.PAUSE:
+                await self._runs.hold(session.ref, run, RunHold.PAUSE, record)
             elif RunStatus.PAUSED in RUN_TRANSITIONS[run.status]:  # its process gave it up
                 await self._runs.close(session.ref, run, RunStatus.PAUSED, records=[record])
         except (StaleEpoch, IllegalTransition):
@@ -150,10 +150,10 @@ class RunControl:
             if run is None or run.status is not RunStatus.PAUSED:
                 break
             with contextlib.suppress(StaleEpoch, IllegalTransition):  # somebody else was quicker: we look again
-                return await self._release(session, run, Hold.STEP if step else None, by)
+                return await self._release(session, run, RunHold.STEP if step else None, by)
         raise NotPaused(session_id=session.session_id)
 
-    async def _release(self, session: SessionRow, run: RunRow, hold: Hold | None, by: str) -> RunRow:
+    async def _release(self, session: SessionRow, run: RunRow, hold: RunHold | None, by: str) -> RunRow:
         control = control_record(run, "resume" if hold is None else hold, by)
         asked = await self._runs.interrupts.of_run(run.run_id, session.ref)
         waits_for = next((row for row in asked if row.status == "open"), None)

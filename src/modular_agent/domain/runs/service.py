@@ -23,7 +23,7 @@ from modular_agent.engine.workflow import LOGGED, Workflow
 from modular_agent.events import Record, SessionRef
 from modular_agent.kit.clock import Clock
 from modular_agent.kit.ids import new_id
-from modular_agent.lifecycle import ENDED_RUN_STATUSES, Hold, RunStatus, SessionStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunHold, RunStatus, SessionStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, RunUnknown, SessionMoved, SessionUnknown
 from modular_agent.storage.repositories.api_keys import ApiKeyRow, charge_to_key
@@ -297,11 +297,11 @@ class RunsService:
         run: RunRow,
         *,
         control: Record | None = None,
-        hold: Hold | Keep | None = KEEP,
+        hold: RunHold | Keep | None = KEEP,
     ) -> None:
         """Takes up a paused, failed or stopped run, or one that a process left behind, at a new epoch.
 
-        From then on it is held as `hold` says; for one step with `Hold.STEP`.
+        From then on it is held as `hold` says; for one step with `RunHold.STEP`.
 
         Raises `IllegalTransition`, `StaleEpoch` (also when it is not held any more as given), `QueueFull`, and
         `SessionMoved` when a run that had ended is not what the session (as given) would go on from any more.
@@ -328,7 +328,7 @@ class RunsService:
             update=_edit(run),
             overrides=session.agent_config,
             terms=self._terms.of(session, workflow.spec.limits, run_id=run.run_id, limits=changed.limits, key=charged),
-            step=changed.hold is Hold.STEP,
+            step=changed.hold is RunHold.STEP,
             started_at=changed.started_at or self._clock.now_us(),
             active_us=changed.active_us,
         )
@@ -346,7 +346,7 @@ class RunsService:
         admission: Admission,
         control: Record | None,
         *,
-        hold: Hold | Keep | None,
+        hold: RunHold | Keep | None,
         void: Sequence[str],
     ) -> RunRow:
         key = RunKey(session.ref, run.run_id, run.epoch)
@@ -374,12 +374,12 @@ class RunsService:
 
     async def is_answered(self, ref: SessionRef, run: RunRow) -> bool:
         """Whether a paused run goes on by itself: its last question is answered, and nobody holds it."""
-        if run.status is not RunStatus.PAUSED or run.hold is Hold.PAUSE:
+        if run.status is not RunStatus.PAUSED or run.hold is RunHold.PAUSE:
             return False
         asked = {row.status for row in await self._interrupts.of_run(run.run_id, ref)}
         return "answered" in asked and "open" not in asked
 
-    async def hold(self, ref: SessionRef, run: RunRow, hold: Hold | None, control: Record) -> RunRow:
+    async def hold(self, ref: SessionRef, run: RunRow, hold: RunHold | None, control: Record) -> RunRow:
         """Changes how a paused run is held, with the record of who asked for it.
 
         Raises `StaleEpoch` when it has gone on, or somebody else was quicker.
@@ -410,7 +410,7 @@ class RunsService:
             now_us=self._clock.now_us(),
             expected_epoch=run.epoch,
             raise_epoch=True,
-            change=RunChange(hold=Hold.PAUSE if status is RunStatus.PAUSED else KEEP),
+            change=RunChange(hold=RunHold.PAUSE if status is RunStatus.PAUSED else KEEP),
         )
         committed = await self._writer.commit(unit)
         assert committed.result is not None
@@ -434,9 +434,9 @@ class RunsService:
 
 
 def _edit(run: RunRow) -> Mapping[str, Any] | None:
-    """The change of the state that waits for the run to go on."""
+    """The change of the state that waits for the run to go on; None where nothing changes."""
     pending: Mapping[str, Any] = run.pending or {}
-    return pending.get("update")
+    return pending.get("update") or None
 
 
 def _new_messages(key: RunKey, given: Mapping[str, Any]) -> list[Record]:

@@ -22,7 +22,7 @@ from modular_agent.engine.store import (
 )
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock
-from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, Hold, RunStatus
+from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunHold, RunStatus
 from modular_agent.storage import models as tables
 from modular_agent.storage.database import Database
 from modular_agent.storage.records import RecordFilter
@@ -127,7 +127,7 @@ class DatabaseRunStore:
                 error=run_rows.KEEP if change.error is None else change.error,
                 current_node=run_rows.KEEP if change.current_node is None else change.current_node,
                 active_us=change.active_us,
-                hold=Hold.PAUSE if change.holds else run_rows.KEEP,
+                hold=RunHold.PAUSE if change.holds else run_rows.KEEP,
             ),
         )
         unit.first = step  # a refused change must refuse its records too

@@ -15,7 +15,7 @@ from modular_agent.errors import AgentError
 from modular_agent.lifecycle import (
     ENDED_RUN_STATUSES,
     SESSION_STATUS_OF_RUN,
-    Hold,
+    RunHold,
     RunStatus,
     check_run_transition,
 )
@@ -111,7 +111,7 @@ def _new_row(connection: sqlite3.Connection, new: NewRun, session: _Session | No
         return SessionMoved(session_id=new.session.session_id)
     created = max(new.now_us, session.last_run_at or 0)  # a session's last run is the newest one
     started = created if new.status is RunStatus.RUNNING else None
-    pending = {HOLD: Hold.PAUSE} if new.status is RunStatus.PAUSED else None  # it waits for somebody's word
+    pending = {HOLD: RunHold.PAUSE} if new.status is RunStatus.PAUSED else None  # it waits for somebody's word
     texts = (_json(new.input), _json(new.limits), "{}", None if pending is None else _json(pending))
     times = (created, started, None, 0)
     return [
@@ -126,7 +126,7 @@ class _Transition:
     target: RunStatus
     now_us: int
     expected_epoch: int | None
-    expected_hold: Hold | Keep | None
+    expected_hold: RunHold | Keep | None
     raise_epoch: bool
     change: RunChange
 
@@ -137,7 +137,7 @@ def transition_run(
     *,
     now_us: int,
     expected_epoch: int | None = None,
-    expected_hold: Hold | Keep | None = KEEP,
+    expected_hold: RunHold | Keep | None = KEEP,
     raise_epoch: bool = False,
     change: RunChange | None = None,
 ) -> CommonStep[_Transition, RunRow]:
@@ -192,7 +192,7 @@ def change_run(
     change: RunChange,
     *,
     expected_epoch: int | None = None,
-    expected_hold: Hold | Keep | None = KEEP,
+    expected_hold: RunHold | Keep | None = KEEP,
     raise_epoch: bool = False,
 ) -> Callable[[sqlite3.Connection], RunRow]:
     """The step that changes a run but not its status. Raises `RunUnknown`, `StaleEpoch` (as `transition_run`)."""
@@ -229,7 +229,7 @@ def _stored(connection: sqlite3.Connection, run_ids: Sequence[str]) -> dict[str,
     return {each[-1][0]: _Stored(*each) for each in orjson.loads(found)}
 
 
-def _required(stored: _Stored | None, run_id: str, epoch: int | None, hold: Hold | Keep | None = KEEP) -> list[Any]:
+def _required(stored: _Stored | None, run_id: str, epoch: int | None, hold: RunHold | Keep | None = KEEP) -> list[Any]:
     """A copy of the run's row."""
     if stored is None:
         raise RunUnknown(run_id=run_id)

@@ -11,7 +11,7 @@ import orjson
 from modular_agent.events import SessionRef
 from modular_agent.kit.ids import new_id
 from modular_agent.kit.pagination import CursorValue
-from modular_agent.lifecycle import Hold, RunStatus
+from modular_agent.lifecycle import RunHold, RunStatus
 from modular_agent.storage.models import ACTIVE_STATUSES_SQL, run_inbox, runs
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.sql import column_list, marks
@@ -85,11 +85,11 @@ class RunRow:
         return cls(*parsed)
 
     @property
-    def hold(self) -> Hold | None:
+    def hold(self) -> RunHold | None:
         """How a person holds it: what the last control says that decides about it."""
         pending: Mapping[str, Any] = self.pending or {}
         held = pending.get(HOLD)
-        return None if held is None else Hold(held)
+        return None if held is None else RunHold(held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class RunChange:
     spent: Mapping[str, Any] | Keep = KEEP
     limits: Mapping[str, Any] | Keep = KEEP
     pending: Any = KEEP  # any JSON value; None takes it away
-    hold: Hold | Keep | None = KEEP  # in `pending`; None takes it away
+    hold: RunHold | Keep | None = KEEP  # in `pending`; None takes it away
     result: Any = KEEP  # any JSON value
     error: Mapping[str, Any] | Keep | None = KEEP
     current_node: str | Keep | None = KEEP
