@@ -229,6 +229,18 @@ async def test_a_pause_at_any_moment_is_a_hold_also_when_the_run_asks_just_then(
         assert await controls(server, session_id) == ["pause"]
 
 
+async def test_a_pause_while_it_is_written_that_the_run_waits_is_a_hold(server: LiveServer) -> None:
+    for _ in range(5):
+        session_id = await server.session("workflows/ask.yaml")
+        run_id = (await server.run(session_id, "go", mode="background"))["run_id"]
+        session, executions = await server.runtime.sessions.get(session_id), server.runtime.supervisor._executions
+        while run_id in executions and not executions[run_id].is_ending:
+            await asyncio.sleep(0)
+        await server.runtime.control.pause(session, by="test", wait=False)
+        assert (await stays(server, session_id, seconds=0.05))["held"]
+        assert await controls(server, session_id) == ["pause"]
+
+
 @pytest.mark.parametrize("name", ["slow", "soon"])
 async def test_a_pause_and_an_answer_at_once_come_one_after_the_other(server: LiveServer, name: str) -> None:
     for n in range(12):
