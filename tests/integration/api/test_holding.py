@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from modular_agent.domain.runs.control import control_record
 from servers.live_server import LiveServer
 from servers.server_process import ServerProcess
 
@@ -229,16 +230,19 @@ async def test_a_pause_at_any_moment_is_a_hold_also_when_the_run_asks_just_then(
         assert await controls(server, session_id) == ["pause"]
 
 
-async def test_a_pause_while_it_is_written_that_the_run_waits_is_a_hold(server: LiveServer) -> None:
-    for _ in range(5):
-        session_id = await server.session("workflows/ask.yaml")
-        run_id = (await server.run(session_id, "go", mode="background"))["run_id"]
-        session, executions = await server.runtime.sessions.get(session_id), server.runtime.supervisor._executions
-        while run_id in executions and not executions[run_id].is_ending:
-            await asyncio.sleep(0)
-        await server.runtime.control.pause(session, by="test", wait=False)
-        assert (await stays(server, session_id, seconds=0.05))["held"]
-        assert await controls(server, session_id) == ["pause"]
+async def test_a_pause_while_it_is_written_that_the_run_waits_comes_after_that(server: LiveServer) -> None:
+    session_id = await server.session("workflows/slow.yaml")
+    run_id = (await server.run(session_id, "go", mode="background"))["run_id"]
+    runtime, session = server.runtime, await server.runtime.sessions.get(session_id)
+    run, execution = await runtime.runs.get(session.ref, run_id), runtime.supervisor._executions[run_id]
+    while not execution.is_ending:
+        await asyncio.sleep(0)
+    is_held = await runtime.control._is_held(session, run, control_record(run, "pause", "test"), wait=False)
+    assert not is_held, "it was too late for this look at the run"
+    run = await runtime.runs.get(session.ref, run_id)
+    assert (run.status, run.hold) == ("paused", None), "it has come to rest"
+    assert (await runtime.control.pause(session, by="test", wait=False)).hold == "pause"
+    assert await controls(server, session_id) == ["pause"]
 
 
 @pytest.mark.parametrize("name", ["slow", "soon"])

@@ -262,6 +262,16 @@ class Control(RuleBasedStateMachine):
         self.do(work())
 
     @rule()
+    def hold_at_rest_and_answer(self) -> None:
+        async def work() -> None:
+            await self.settle()
+            await self.control("pause", "ann")
+            await self.control("answer", "bob")
+            await self.settle()
+
+        self.do(work())
+
+    @rule()
     def inject(self) -> None:
         text = f"injected {len(self.injected)}"
         if self.do(self.attempt(self.runtime.interventions.inject, text, by="ann")):
