@@ -10,6 +10,7 @@ __all__ = [
     "ENDED_RUN_STATUSES",
     "RUN_TRANSITIONS",
     "SESSION_STATUS_OF_RUN",
+    "RunHold",
     "RunStatus",
     "SessionStatus",
     "check_run_transition",
@@ -37,6 +38,13 @@ class RunStatus(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     STOPPED = "stopped"
+
+
+class RunHold(StrEnum):
+    """How a person holds a run, until one says `resume` or `retry`."""
+
+    PAUSE = "pause"  # nothing but a person's word has it go on, also when its questions are answered
+    STEP = "step"  # it goes on to the end of the step, answers included; then it is a pause
 
 
 ENDED_RUN_STATUSES: Final = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.STOPPED})

@@ -13,7 +13,7 @@ from modular_agent.cli.keyboard import Keyboard
 from modular_agent.cli.questions import ItsTimeIsOver, NobodyAnswered, Questions
 from modular_agent.cli.terminal import Terminal
 from modular_agent.cli.transcript import Transcript
-from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunHold, RunStatus
 
 if TYPE_CHECKING:
     from modular_agent.domain.runs.requests import StartRequest
@@ -100,6 +100,7 @@ class Conversation:
         run = page.runs[0]
         await self._hold.give(given)
         self._is_held = given.step
+        self._waits = run.status is RunStatus.PAUSED and bool(await self._open_questions(run.run_id))
         if given.step:
             await self._hold.go_on(step=True)
         elif run.status in (RunStatus.FAILED, RunStatus.STOPPED):
@@ -110,9 +111,7 @@ class Conversation:
                 run = await runtime.runs.close(session.ref, run, rests)
             else:
                 await runtime.runs.go_on(session, run)
-        elif await self._open_questions(run.run_id):
-            self._waits = True
-        else:
+        elif run.hold is not None or not self._waits:
             await self._hold.go_on(step=False)
         return run.run_id
 
@@ -128,7 +127,9 @@ class Conversation:
     async def _goes_on(self, run_id: str) -> bool:
         """Whether a paused run goes on: its questions are answered, or whoever holds it says so."""
         if await self._open_questions(run_id):
-            return not self._interrupts and await self._answer(run_id)
+            run = await self._runtime.runs.get(self._session.ref, run_id)
+            is_paused = self._interrupts > 0 or run.hold is RunHold.PAUSE  # an answer would not have it go on
+            return not is_paused and await self._answer(run_id)
         self._is_held = self._is_held or self._interrupts > 0
         if not self._is_held or self._manner.as_json or not self._keyboard.is_watched:
             return False

@@ -333,9 +333,13 @@ class CheckpointStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunChange:
-    """A change of a run's status with what goes with it; None leaves a value as it is. `active_us` is added."""
+    """A change of a run's status with what goes with it; None leaves a value as it is. `active_us` is added.
+
+    With `holds` only a person's word has the run go on from then on, also when its questions are answered.
+    """
 
     status: RunStatus
+    holds: bool = False
     raise_epoch: bool = False
     current_node: str | None = None
     active_us: int = 0

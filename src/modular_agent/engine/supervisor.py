@@ -223,6 +223,7 @@ class Supervisor:
         result = await run.result() if status is RunStatus.COMPLETED else None
         change = RunChange(
             status=status,
+            holds=status is RunStatus.PAUSED and not run.context.binding.questions,
             raise_epoch=status is RunStatus.STOPPED,
             active_us=int(run.elapsed() * MICROSECONDS),
             current_node=run.context.progress.current_node,
@@ -232,7 +233,7 @@ class Supervisor:
         waits = await self._change(run, change, reason=outcome.reason)
         return Ended(key=run.ticket.key, status=status, error=error, result=result, inbox_waits=waits)
 
-    async def _change(self, run: Run, change: RunChange, *, reason: str | None) -> bool:
+    async def _change(self, run: Run, change: RunChange, *, reason: str | None, control: Record | None = None) -> bool:
         progress = run.context.progress
         record = run.context.record(
             RecordType.RUN,
@@ -248,6 +249,8 @@ class Supervisor:
             path_length=len(progress.path),
         )
         facts = run.unwritten()
+        if control is not None:
+            facts.records.append(control)
         if change.status in ENDED_RUN_STATUSES:
             facts.records += await self._interrupted(run.ticket.key, change.status, facts)
         facts.records.append(record)
@@ -304,27 +307,33 @@ class Supervisor:
         if ended is not None:
             await asyncio.shield(ended)
 
-    async def ask_to_pause(self, run_id: str, control: Record) -> None:
+    async def ask_to_pause(self, run_id: str, control: Record) -> bool:
         """Has the run hold after the step in progress, or at once when it still waits for a place.
 
-        Returns when that is in the log; the step may turn out to be the last all the same.
+        Returns when that is in the log; the step may turn out to be the last all the same. False when the run's end
+        came first, which may be a question: then nobody holds it.
         """
         execution = self._here(run_id)
         run = execution.run
-        if run.pause_requested or run.stop_requested or execution.is_ending:
-            return
+        if run.pause_requested or run.stop_requested:
+            return True
+        if execution.is_ending:
+            return False
         run.pause_requested = True
         if execution in self._waiting:
             self._waiting.remove(execution)
             await self._withdraw(execution, control, RunStatus.PAUSED)
-            return
+            return True
         await execution.started.wait()
         try:
-            if await self._announced(run, RunStatus.PAUSING, control):
-                run.drain("pause")
+            if not await self._announced(run, RunStatus.PAUSING, control):
+                run.pause_requested = False
+                return run.stop_requested
+            run.drain("pause")
         except AgentError:  # it is not in the log: whoever asks again, asks for the first time
             run.pause_requested = False
             raise
+        return True
 
     async def pause(self, run_id: str, control: Record) -> Ended:
         """Has the run hold after the step in progress; answers what became of it."""
@@ -370,8 +379,9 @@ class Supervisor:
     async def _announced(self, run: Run, status: RunStatus, control: Record) -> bool:
         """Logs what the run is about to do; False when somebody else's control, or its end, came first."""
         about = run.context.record(RecordType.RUN, None, status=status, session_status=SESSION_STATUS_OF_RUN[status])
+        change = RunChange(status=status, holds=status is RunStatus.PAUSING)
         try:
-            await self._services.store.change(run.ticket.key, RunChange(status=status), Facts(records=[control, about]))
+            await self._services.store.change(run.ticket.key, change, Facts(records=[control, about]))
         except AgentError as error:
             if error.kind is not Kind.CONFLICT:
                 raise
@@ -383,8 +393,8 @@ class Supervisor:
         run, key = execution.run, execution.run.ticket.key
         ended: Ended | None = None
         try:
-            await self._services.store.commit(key, Facts(records=[control]))
-            waits = await self._change(run, RunChange(status=status, raise_epoch=True), reason=control.fields["action"])
+            change = RunChange(status=status, holds=status is RunStatus.PAUSED, raise_epoch=True)
+            waits = await self._change(run, change, reason=control.fields["action"], control=control)
             ended = Ended(key=key, status=status, inbox_waits=waits)
         finally:
             self._executions.pop(key.run_id, None)

@@ -51,7 +51,7 @@ edges:
   - {from: act, to: think}
 """
 TOOL = '''
-def pay(amount: float) -> str:
+def pay(amount: float = 1.0) -> str:
     """Pays."""
     return f"paid {amount}"
 '''
@@ -181,6 +181,17 @@ async def test_approval_is_asked_always_never_or_when_its_condition_holds(server
             await answer(server, session_id, question, {"approve": True})
         run = await server.status(session_id, "completed")
         assert run["result"]["output"] == "paid 5.0, paid 50.0"
+
+
+@pytest.mark.parametrize(
+    ("more", "paid"), [({}, 50.0), ({"arguments": {"amount": 2.0}}, 2.0), ({"arguments": {}}, 1.0)]
+)
+async def test_an_approved_call_has_the_arguments_that_were_given_also_none(
+    server: LiveServer, more: dict[str, Any], paid: float
+) -> None:
+    session_id, [question] = await asked(server, "over", "both")
+    run = await answer(server, session_id, question, {"approve": True, **more})
+    assert run["result"]["output"] == f"paid 5.0, paid {paid}"
 
 
 async def test_of_two_approvals_one_may_be_refused(server: LiveServer) -> None:

@@ -260,6 +260,14 @@ async def test_a_change_is_shown_at_once_and_applied_when_the_run_goes_on(server
     assert controls[1:3] == [("edit", ["note", "score"], run_id), ("edit", ["score"], run_id)]
 
 
+async def test_a_change_of_nothing_changes_nothing(server: LiveServer) -> None:
+    session_id, _ = await paused(server)
+    answer = await server.client.patch(f"/sessions/{session_id}/state", json={"state": {}})
+    assert answer.status_code == 200
+    run = await server.post(f"/sessions/{session_id}/resume?wait=true")
+    assert run["status"] == "completed", run["error"]
+
+
 async def test_a_list_with_a_reducer_is_replaced_and_not_added_to(server: LiveServer) -> None:
     session_id, _ = await paused(server)
     await server.client.patch(f"/sessions/{session_id}/state", json={"state": {"seen": ["a"]}})

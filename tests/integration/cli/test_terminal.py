@@ -157,6 +157,58 @@ def test_a_run_that_was_left_paused_goes_on_with_what_a_later_command_gives_it(p
     assert project.run("run", "led", "hello", "--step").returncode == 2
 
 
+ASKING = """
+schema: modular-agent/v1
+name: asking
+models: {offline: {provider: scripted, script: scripts/led.yaml}}
+nodes:
+  first: {type: llm, prompt: First.}
+  review: {type: human, question: "Good?", form: {approve: {type: boolean}}}
+  third: {type: llm, prompt: Third.}
+edges: [{from: START, to: first}, {from: first, to: review}, {from: review, to: third}]
+"""
+REST = """
+schema: modular-agent/v1
+name: rest
+nodes: {rest: {type: wait, duration: 6s}}
+edges: [{from: START, to: rest}]
+"""
+
+
+def actions(project: Any) -> list[str]:
+    return [record["action"] for record in records(project) if record["record_type"] == "control"]
+
+
+def test_a_question_in_a_step_belongs_to_the_step(project: Any) -> None:
+    project.write("configs/workflows/asking.yaml", ASKING)
+    project.write("configs/scripts/led.yaml", LED_SCRIPT)
+    person = project.terminal("run", "asking", "hello")
+    person.expect("one two")
+    person.interrupt()
+    person.expect(" · q")
+    person.send("s\n")
+    person.expect("(y/n)")
+    person.send("y\n")
+    person.expect(" · q")  # the step is done: the run is in the person's hands again
+    assert "Third." not in person.shown
+    person.send("\n")
+    person.expect("Third. hello!")
+    assert person.end() == 0
+    assert actions(project) == ["pause", "step", "resume"]
+
+
+def test_who_interrupts_a_wait_holds_it_until_a_later_command_goes_on(project: Any) -> None:
+    project.write("configs/workflows/rest.yaml", REST)
+    person = project.terminal("run", "rest", "hello")
+    person.expect("Waiting until")
+    person.interrupt()
+    assert person.end() == 3
+    assert actions(project) == ["pause"]
+    done = project.run("run", "--session", project.session_ids()[0])
+    assert (done.returncode, "completed" in done.stderr) == (0, True)
+    assert actions(project) == ["pause", "resume"]
+
+
 def test_sessions_are_a_table(project: Any) -> None:
     project.run("run", "react", "Hello!")
     person = project.terminal("sessions", "list")

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 from modular_agent.domain.runs import StartRequest
 from modular_agent.domain.sessions.service import CreateRequest
 from modular_agent.errors import AgentError
-from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, RunStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, RunHold, RunStatus
 from modular_agent.runtime import Runtime, open_runtime
 from modular_agent.settings import load_settings
 
@@ -77,6 +77,8 @@ async def work() -> str:
 '''
 REFUSALS: Final = {"run_not_paused", "no_active_run", "questions_open", "run_not_running", "illegal_transition",
                    "run_already_active", "interrupt_closed", "interrupt_not_found"}  # fmt: skip
+SAID: Final = {"control", "interrupt"}  # what people say, also of a run that is held
+HOLDS: Final = {"pause": {RunHold.PAUSE}, "step": {RunHold.STEP, RunHold.PAUSE}, "resume": {None}, "retry": {None}}
 HOLDING: Final = {RunStatus.PAUSED, *ENDED_RUN_STATUSES}
 
 
@@ -166,15 +168,17 @@ class Control(RuleBasedStateMachine):
             await self.attempt(self.runtime.control.answer, question.interrupt_id, given, by=by)
 
     async def nothing_executes(self, run: Any, action: str) -> None:
-        """After `paused` or `stopped` was said, no code leaves a mark and no record is written."""
+        """After `paused` or `stopped` was said, no code leaves a mark, and no record but of what people say."""
         row = await self.runtime.runs.rows.get(run.run_id)
         if row.status not in HOLDING or (action == "pause" and row.status is not RunStatus.PAUSED):
             return
-        before = (self.marks(), (await self.session()).last_seq, row.epoch)
+        marks, session, epoch = self.marks(), await self.session(), row.epoch
         await asyncio.sleep(0.01)
         row = await self.runtime.runs.rows.get(run.run_id)
-        if row.epoch == before[2]:  # nobody took it up again
-            assert (self.marks(), (await self.session()).last_seq) == before[:2]
+        if row.epoch == epoch:  # nobody took it up again
+            assert self.marks() == marks
+            written = await self.runtime.database.records.after(session.ref, seq=session.last_seq, limit=100)
+            assert {orjson.loads(each.line)["record_type"] for each in written} <= SAID
 
     def marks(self) -> int:
         file = self.path / "marks"
@@ -258,6 +262,16 @@ class Control(RuleBasedStateMachine):
         self.do(work())
 
     @rule()
+    def hold_at_rest_and_answer(self) -> None:
+        async def work() -> None:
+            await self.settle()
+            await self.control("pause", "ann")
+            await self.control("answer", "bob")
+            await self.settle()
+
+        self.do(work())
+
+    @rule()
     def inject(self) -> None:
         text = f"injected {len(self.injected)}"
         if self.do(self.attempt(self.runtime.interventions.inject, text, by="ann")):
@@ -306,6 +320,7 @@ class Control(RuleBasedStateMachine):
 
     async def _check_statuses(self, records: list[dict[str, Any]]) -> None:
         statuses: dict[str, RunStatus] = {}
+        holds: dict[str, set[RunHold | None]] = {}
         active: str | None = None
         for record in records:
             if record["record_type"] == "run":
@@ -313,13 +328,18 @@ class Control(RuleBasedStateMachine):
                 before = statuses.get(run_id)
                 assert before is None or status in RUN_TRANSITIONS[before], (before, status)
                 assert active in (None, run_id), "two runs were active at once"
+                if status in {RunStatus.QUEUED, RunStatus.RUNNING}:
+                    assert holds.get(run_id) != {RunHold.PAUSE}, "a held run went on by itself"
                 statuses[run_id] = status
                 active = None if status in ENDED_RUN_STATUSES else run_id
+            elif record["record_type"] == "control" and record["action"] in HOLDS:
+                holds[record["run_id"]] = HOLDS[record["action"]]
             elif record["record_type"] in ("step", "llm_request", "tool_call") and record.get("phase") == "start":
                 assert statuses[record["run_id"]] in {RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.STOPPING}
         for run_id, status in statuses.items():
             row = await self.runtime.runs.rows.get(run_id)
             assert row.status in {status, *RUN_TRANSITIONS[status]}
+            assert row.hold in holds.get(run_id, {None}), (row.hold, holds)
 
 
 def _in_groups(messages: list[tuple[str, str]]) -> list[list[str]]:

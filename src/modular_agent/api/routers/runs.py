@@ -213,7 +213,10 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     responses={**_ACCEPTED, **problems(SessionUnknown, NoActiveRun)},
 )
 async def pause_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, wait: Wait = False) -> JsonResponse:
-    """Finishes the step in progress and holds. The step may be the last, or fail: then the run has ended."""
+    """Finishes the step in progress and holds. The step may be the last, or fail: then the run has ended.
+
+    A run that waits for an answer, or for the time of a `wait`, holds too: with the answer it stays `paused`.
+    """
     run = await runtime.control.pause(session, by=caller, wait=wait)
     return await _when_asked(runtime, session, run.run_id, wait=wait)
 
@@ -244,7 +247,11 @@ async def stop_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, 
     responses={**_ACCEPTED, **problems(SessionUnknown, NotPaused, QuestionsOpen, QueueFull)},
 )
 async def resume_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, wait: Wait = False) -> JsonResponse:
-    """Has a paused run go on where it was, also after a restart. With `wait`: to its end or its next pause."""
+    """Has a paused run go on where it was, also after a restart. With `wait`: to its end or its next pause.
+
+    A held run that still waits for an answer is held no more, and goes on when it has it; one that nobody holds is
+    refused (`questions_open`).
+    """
     run = await runtime.control.resume(session, by=caller)
     return await _when_asked(runtime, session, run.run_id, wait=wait)
 
@@ -257,7 +264,10 @@ async def resume_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep
     responses={**_ACCEPTED, **problems(SessionUnknown, NotPaused, QuestionsOpen, QueueFull)},
 )
 async def step_run(session: SessionDep, runtime: RuntimeDep, caller: CallerDep, wait: Wait = False) -> JsonResponse:
-    """Runs one step of a paused run; it then holds again, unless it was the last."""
+    """Runs one step of a paused run; it then holds again, unless it was the last.
+
+    A question that is met in it belongs to it: the answer finishes the step.
+    """
     run = await runtime.control.resume(session, by=caller, step=True)
     return await _when_asked(runtime, session, run.run_id, wait=wait)
 
@@ -309,7 +319,10 @@ async def answer_interrupt(
     body: Annotated[AnswerInterrupt, Body()],
     wait: Wait = False,
 ) -> JsonResponse:
-    """Answers a question; the run goes on when it was the last one open, as soon as there is a place for it."""
+    """Answers a question; the run goes on when it was the last one open, as soon as there is a place for it.
+
+    One that is `held` stays paused until somebody says `resume`.
+    """
     run = await runtime.control.answer(session, interrupt_id, body.answer, by=caller, key_id=api_key, wait=wait)
     return await _when_asked(runtime, session, run.run_id, wait=wait)
 

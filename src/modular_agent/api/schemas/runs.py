@@ -10,6 +10,7 @@ from modular_agent.kit.late_model import LateModel
 __all__ = ["AnswerInterrupt", "InterruptList", "RunAnswer", "RunList", "RunWorkflow", "StartRun"]
 
 JsonObject = dict[str, Any]  # any JSON object
+HELD: Final = "Of a paused run: only `resume` or `step` has it go on, also when its questions are answered."
 Status = Literal["queued", "running", "pausing", "paused", "stopping", "completed", "failed", "stopped"]
 
 
@@ -18,6 +19,7 @@ RUN_EXAMPLE: Final[JsonObject] = {
     "session_id": "react-251022-174800-1f73e8",
     "workflow_id": "react",
     "status": "completed",
+    "held": False,
     "created_at": "2025-10-22T17:48:01.000000Z",
     "started_at": "2025-10-22T17:48:01.000000Z",
     "ended_at": "2025-10-22T17:48:02.000000Z",
@@ -129,6 +131,7 @@ class RunAnswer(LateModel):
     session_id: str
     workflow_id: str
     status: Status
+    held: bool = Field(description=HELD)
     created_at: str
     started_at: str | None
     ended_at: str | None
@@ -151,6 +154,7 @@ class RunBrief(LateModel):
     session_id: str
     workflow_id: str
     status: Status
+    held: bool = Field(description=HELD)
     created_at: str
     started_at: str | None
     ended_at: str | None

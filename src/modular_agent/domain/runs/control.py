@@ -27,7 +27,7 @@ from modular_agent.engine.supervisor import Ended, Supervisor
 from modular_agent.errors import IllegalTransition, ServerStopping
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock
-from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, RunStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, RUN_TRANSITIONS, RunHold, RunStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import InterruptClosed, InterruptUnknown, SessionMoved, StaleEpoch
 from modular_agent.storage.repositories.interrupts import InterruptRow, answer_interrupt
@@ -74,19 +74,33 @@ class RunControl:
     async def pause(self, session: SessionRow, *, by: str, wait: bool = True) -> RunRow:
         """Has the active run hold after the step in progress; answers the run as it then is.
 
-        The step may turn out to be the last, or fail. Without `wait`, answers when the request is in the log. A paused
-        run stays so. Raises `NoActiveRun`.
+        The step may turn out to be the last, or fail. Without `wait`, answers when the request is in the log. A run
+        that waits for an answer holds too: the answer alone does not have it go on. Raises `NoActiveRun`.
         """
         run = await self._current(session)
-        self._postponed.pop(run.run_id, None)
-        record = control_record(run, "pause", by)
-        if self._supervisor.is_here(run.run_id):
-            await self._supervisor.ask_to_pause(run.run_id, record)
-            if wait:
-                await self._runs.wait(run.run_id)
-        elif RunStatus.PAUSED in RUN_TRANSITIONS[run.status]:  # its process gave it up
-            await self._settle(session, run, (RunStatus.PAUSED,), record)
+        for _ in range(ATTEMPTS):
+            if await self._is_held(session, run, control_record(run, "pause", by), wait=wait):
+                break
+            run = await self._looked_at(session, run.run_id)
+            if run.status in ENDED_RUN_STATUSES:
+                break
         return await self._runs.get(session.ref, run.run_id)
+
+    async def _is_held(self, session: SessionRow, run: RunRow, record: Record, *, wait: bool) -> bool:
+        """Has a run hold; False when it came to rest, went on or ended before we were heard."""
+        if self._supervisor.is_here(run.run_id):
+            is_asked = await self._supervisor.ask_to_pause(run.run_id, record)
+            if wait or not is_asked:
+                await self._runs.wait(run.run_id)
+            return is_asked
+        try:
+            if run.status is RunStatus.PAUSED and run.hold is not RunHold.PAUSE:
+                await self._runs.hold(session.ref, run, RunHold.PAUSE, record)
+            elif RunStatus.PAUSED in RUN_TRANSITIONS[run.status]:  # its process gave it up
+                await self._runs.close(session.ref, run, RunStatus.PAUSED, records=[record])
+        except (StaleEpoch, IllegalTransition):
+            return False
+        return True
 
     async def stop(self, session: SessionRow, *, by: str, wait: bool = True) -> RunRow:
         """Ends the active run; answers when nothing of it executes any more. Raises `NoActiveRun`.
@@ -109,6 +123,11 @@ class RunControl:
         run = await self.active(session)
         return run if self._supervisor.is_here(run.run_id) else await self.active(session)
 
+    async def _looked_at(self, session: SessionRow, run_id: str) -> RunRow:
+        """A run, as `_current` looks."""
+        run = await self._runs.get(session.ref, run_id)
+        return run if self._supervisor.is_here(run_id) else await self._runs.get(session.ref, run_id)
+
     async def _settle(self, session: SessionRow, run: RunRow, statuses: Sequence[RunStatus], record: Record) -> None:
         """Takes a run that nobody executes through `statuses`; when somebody else was quicker, theirs stands."""
         try:
@@ -123,20 +142,28 @@ class RunControl:
     async def resume(self, session: SessionRow, *, by: str, step: bool = False) -> RunRow:
         """Has a paused run go on (for one step with `step`); answers once it is under way.
 
-        Raises `NotPaused`, and `QuestionsOpen` while it waits for a person.
+        One that waits for an answer is not held any more: it goes on when it has it. Raises `NotPaused`, and
+        `QuestionsOpen` when it waits for an answer and nobody holds it.
         """
-        run = await self._runs.rows.active(session.ref)
-        if run is None or run.status is not RunStatus.PAUSED:
-            raise NotPaused(session_id=session.session_id)
-        for row in await self._runs.interrupts.of_run(run.run_id, session.ref):
-            if row.status == "open":
-                raise QuestionsOpen(run_id=run.run_id, interrupt_id=row.interrupt_id)
-        try:
-            control = control_record(run, "step" if step else "resume", by)
-            await self._runs.go_on(session, run, control=control, step=step)
-        except (StaleEpoch, IllegalTransition):  # somebody else was quicker
-            raise NotPaused(session_id=session.session_id) from None
-        return await self._runs.get(session.ref, run.run_id)
+        for _ in range(ATTEMPTS):
+            run = await self._runs.rows.active(session.ref)
+            if run is None or run.status is not RunStatus.PAUSED:
+                break
+            with contextlib.suppress(StaleEpoch, IllegalTransition):  # somebody else was quicker: we look again
+                return await self._release(session, run, RunHold.STEP if step else None, by)
+        raise NotPaused(session_id=session.session_id)
+
+    async def _release(self, session: SessionRow, run: RunRow, hold: RunHold | None, by: str) -> RunRow:
+        control = control_record(run, "resume" if hold is None else hold, by)
+        asked = await self._runs.interrupts.of_run(run.run_id, session.ref)
+        waits_for = next((row for row in asked if row.status == "open"), None)
+        if waits_for is None:
+            await self._runs.go_on(session, run, control=control, hold=hold)
+            return await self._runs.get(session.ref, run.run_id)
+        if run.hold in {None, hold}:
+            raise QuestionsOpen(run_id=run.run_id, interrupt_id=waits_for.interrupt_id)
+        await self._runs.hold(session.ref, run, hold, control)
+        return await self._after_answer(session, run)  # which may have come while it was still held
 
     async def retry(self, session: SessionRow, *, by: str, run_id: str | None = None) -> RunRow:
         """Takes up the session's last run (or the given one) where it failed or was stopped.
@@ -164,7 +191,7 @@ class RunControl:
         if run.status not in _TAKES_UP:
             raise IllegalTransition(noun="run", status=run.status, target=RunStatus.RUNNING)
         try:
-            await self._runs.go_on(session, run, control=control_record(run, "retry", by))
+            await self._runs.go_on(session, run, control=control_record(run, "retry", by), hold=None)
         except StaleEpoch:  # somebody else was quicker
             run = await self._runs.get(session.ref, run_id)
             raise IllegalTransition(noun="run", status=run.status, target=RunStatus.RUNNING) from None
@@ -180,7 +207,7 @@ class RunControl:
         key_id: str | None = None,
         wait: bool = True,
     ) -> RunRow:
-        """Answers a question of the session's run, and has the run go on when it was the last one open.
+        """Answers a question of the session's run, and has the run go on when it was the last one open, unless held.
 
         Other branches may still execute: then it goes on when they have ended, which only `wait` waits for. Where there
         is no place for it, it goes on when another run has ended. Parallel branches that ask about the same limit take
@@ -234,11 +261,10 @@ class RunControl:
 
     async def _after_answer(self, session: SessionRow, run: RunRow) -> RunRow:
         run = await self._runs.get(session.ref, run.run_id)
-        waiting = [row for row in await self._runs.interrupts.of_run(run.run_id, session.ref) if row.status == "open"]
-        if run.status is RunStatus.PAUSED and not waiting:
+        if await self._runs.is_answered(session.ref, run):
             try:
                 await self._runs.go_on(session, run)
-            except (StaleEpoch, IllegalTransition):  # of several last answers one has it go on
+            except (StaleEpoch, IllegalTransition):  # of several last answers one has it go on; or it was held
                 _log.info("control_came_second", run_id=run.run_id, action="answer")
             except (QueueFull, ServerStopping):  # no refusal: the answer counts
                 self._postponed[run.run_id] = session.ref
@@ -252,9 +278,7 @@ class RunControl:
             postponed[ended.key.run_id] = ended.key.session
         for run_id, ref in postponed.items():
             run, session = await self._runs.rows.get(run_id), await self._sessions.by_number(ref.n)
-            if run is None or session is None or run.status is not RunStatus.PAUSED:
-                continue
-            if await self._runs.is_answered(ref, run):
+            if run is not None and session is not None:
                 await self._after_answer(session, run)
 
     async def end_for_deletion(self, session: SessionRow, *, by: str) -> None:

@@ -20,7 +20,7 @@ from modular_agent.domain.runs.service import RunsService
 from modular_agent.engine.supervisor import Ended, Supervisor
 from modular_agent.errors import AgentError, IllegalTransition
 from modular_agent.events import SessionRef
-from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunHold, RunStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import StaleEpoch
 from modular_agent.storage.repositories.runs import RunRow
@@ -106,7 +106,8 @@ class Recovery:
         if run.status is RunStatus.STOPPING:
             await self._runs.close(ref, run, RunStatus.STOPPED)
             return False
-        if run.status is RunStatus.PAUSING or await self._runs.is_stepping(ref, run):
+        is_stepping = run.hold is RunHold.STEP and run.status is not RunStatus.PAUSED
+        if run.status is RunStatus.PAUSING or is_stepping:
             await self._runs.close(ref, run, RunStatus.PAUSED)
             return False
         session = await self._sessions.by_number(ref.n)

@@ -1,9 +1,8 @@
 """Runs: started, waited for, looked at, and taken up again after a restart."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-import orjson
 import structlog
 
 from modular_agent.domain.auth import ApiKeys
@@ -21,20 +20,21 @@ from modular_agent.engine.run import Ticket
 from modular_agent.engine.store import Facts, RunKey
 from modular_agent.engine.supervisor import Admission, Ended, Supervisor
 from modular_agent.engine.workflow import LOGGED, Workflow
-from modular_agent.events import Record, RecordType, SessionRef
+from modular_agent.events import Record, SessionRef
 from modular_agent.kit.clock import Clock
 from modular_agent.kit.ids import new_id
-from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus, SessionStatus
+from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunHold, RunStatus, SessionStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import RequestRepeated, RunUnknown, SessionMoved, SessionUnknown
-from modular_agent.storage.records import RecordFilter
 from modular_agent.storage.repositories.api_keys import ApiKeyRow, charge_to_key
 from modular_agent.storage.repositories.checkpoints import CheckpointRepository, settled_checkpoint
 from modular_agent.storage.repositories.idempotency import IdempotencyRepository, claim_key
 from modular_agent.storage.repositories.interrupts import InterruptRepository, forget_interrupts, withdraw_interrupts
 from modular_agent.storage.repositories.run_steps import change_run, create_run, transition_run
 from modular_agent.storage.repositories.runs import (
+    KEEP,
     InboxRow,
+    Keep,
     NewRun,
     RunChange,
     RunRepository,
@@ -46,9 +46,6 @@ from modular_agent.storage.repositories.standing import leave_behind, stands
 from modular_agent.storage.unit_of_work import UnitOfWork, in_order
 
 __all__ = ["RunsService"]
-
-_ANSWERED: Final = "answered"  # the phase of an interrupt's record
-_DECIDING: Final = frozenset({"pause", "step", "resume", "retry", _ANSWERED})  # what says whether a run goes on
 
 _CARRYING: frozenset[SessionStatus] = frozenset({SessionStatus.STOPPED, SessionStatus.ERROR})
 _log = structlog.get_logger(__name__)
@@ -82,7 +79,6 @@ class RunsService:
         self._sessions = SessionRepository(database.readers)
         self._going_back = GoingBack(database.writer, sessions=self._sessions, store=store, saver=saver)
         self._checkpoints = CheckpointRepository(database.readers)
-        self._records = database.records
         self._keys = IdempotencyRepository(database.readers)
 
     @property
@@ -301,12 +297,14 @@ class RunsService:
         run: RunRow,
         *,
         control: Record | None = None,
-        step: bool = False,
+        hold: RunHold | Keep | None = KEEP,
     ) -> None:
         """Takes up a paused, failed or stopped run, or one that a process left behind, at a new epoch.
 
-        Raises `IllegalTransition`, `QueueFull`, and `SessionMoved` when a run that had ended is not what the session
-        (as given) would go on from any more.
+        From then on it is held as `hold` says; for one step with `RunHold.STEP`.
+
+        Raises `IllegalTransition`, `StaleEpoch` (also when it is not held any more as given), `QueueFull`, and
+        `SessionMoved` when a run that had ended is not what the session (as given) would go on from any more.
         """
         workflow = await self._catalog.workflow(session.workflow_version, session.agent_config)
         asked = await self._interrupts.of_run(run.run_id, session.ref)
@@ -316,7 +314,8 @@ class RunsService:
         charged = await self._api_keys.charged(session.ref, run.run_id)
         admission = self._supervisor.admit()
         try:
-            changed = await self._reopen(session, run, admission, control, void=[row.interrupt_id for row in void])
+            ids = [row.interrupt_id for row in void]
+            changed = await self._reopen(session, run, admission, control, hold=hold, void=ids)
         except BaseException:
             self._supervisor.release(admission)
             raise
@@ -329,7 +328,7 @@ class RunsService:
             update=_edit(run),
             overrides=session.agent_config,
             terms=self._terms.of(session, workflow.spec.limits, run_id=run.run_id, limits=changed.limits, key=charged),
-            step=step,
+            step=changed.hold is RunHold.STEP,
             started_at=changed.started_at or self._clock.now_us(),
             active_us=changed.active_us,
         )
@@ -341,7 +340,14 @@ class RunsService:
         return newest is not None and newest.row.run_id == run.run_id
 
     async def _reopen(
-        self, session: SessionRow, run: RunRow, admission: Admission, control: Record | None, *, void: Sequence[str]
+        self,
+        session: SessionRow,
+        run: RunRow,
+        admission: Admission,
+        control: Record | None,
+        *,
+        hold: RunHold | Keep | None,
+        void: Sequence[str],
     ) -> RunRow:
         key = RunKey(session.ref, run.run_id, run.epoch)
         status = admission.value
@@ -358,38 +364,38 @@ class RunsService:
                 status,
                 now_us=self._clock.now_us(),
                 expected_epoch=run.epoch,
+                expected_hold=run.hold,
                 raise_epoch=True,
-                change=RunChange(result=None, error=None),  # of the attempt that failed
+                change=RunChange(result=None, error=None, hold=hold),  # those of the attempt that failed
             )
         committed = await self._writer.commit(unit)
         assert committed.result is not None
         return committed.result
 
     async def is_answered(self, ref: SessionRef, run: RunRow) -> bool:
-        """Whether a paused run is to go on: its last question was answered, and nobody has held it since."""
-        asked = await self._interrupts.of_run(run.run_id, ref)
-        if not any(row.status == "answered" for row in asked) or any(row.status == "open" for row in asked):
+        """Whether a paused run goes on by itself: its last question is answered, and nobody holds it."""
+        if run.status is not RunStatus.PAUSED or run.hold is RunHold.PAUSE:
             return False
-        return await self._last_word(ref, run) == _ANSWERED
+        asked = {row.status for row in await self._interrupts.of_run(run.run_id, ref)}
+        return "answered" in asked and "open" not in asked
 
-    async def is_stepping(self, ref: SessionRef, run: RunRow) -> bool:
-        """Whether a run that nobody executes was to do one step only."""
-        if run.epoch == 1 or run.status not in {RunStatus.QUEUED, RunStatus.RUNNING}:
-            return False
-        return await self._last_word(ref, run) == "step"
+    async def hold(self, ref: SessionRef, run: RunRow, hold: RunHold | None, control: Record) -> RunRow:
+        """Changes how a paused run is held, with the record of who asked for it.
 
-    async def _last_word(self, ref: SessionRef, run: RunRow) -> str | None:
-        """What was said last of whether the run goes on: the control, or that a question was answered."""
-        chosen = RecordFilter(types=(RecordType.INTERRUPT, RecordType.CONTROL), run_id=run.run_id)
-        for record in reversed((await self._records.page(ref, chosen, limit=1_000_000)).records):
-            fields = orjson.loads(record.line)
-            word = fields.get("action") or fields.get("phase")
-            if word in _DECIDING:
-                return str(word)
-        return None
+        Raises `StaleEpoch` when it has gone on, or somebody else was quicker.
+        """
+        unit: UnitOfWork[RunRow] = UnitOfWork()
+        self._store.add_facts(unit, RunKey(ref, run.run_id, run.epoch), Facts(records=[control]))
+        unit.then = change_run(run.run_id, RunChange(hold=hold), expected_epoch=run.epoch, expected_hold=run.hold)
+        committed = await self._writer.commit(unit)
+        assert committed.result is not None
+        return committed.result
 
     async def close(self, ref: SessionRef, run: RunRow, status: RunStatus, *, records: Sequence[Record] = ()) -> RunRow:
-        """Changes the status of a run that nobody executes; later writes of an execution that died are refused."""
+        """Changes the status of a run that nobody executes; later writes of an execution that died are refused.
+
+        One that is paused holds.
+        """
         key = RunKey(ref, run.run_id, run.epoch)
         unit: UnitOfWork[RunRow] = UnitOfWork()
         left: list[Record] = []
@@ -399,7 +405,12 @@ class RunsService:
         if status in WITHDRAWING:
             unit.first = withdraw_interrupts(run.run_id, now_us=self._clock.now_us())
         unit.then = transition_run(
-            run.run_id, status, now_us=self._clock.now_us(), expected_epoch=run.epoch, raise_epoch=True
+            run.run_id,
+            status,
+            now_us=self._clock.now_us(),
+            expected_epoch=run.epoch,
+            raise_epoch=True,
+            change=RunChange(hold=RunHold.PAUSE if status is RunStatus.PAUSED else KEEP),
         )
         committed = await self._writer.commit(unit)
         assert committed.result is not None
@@ -423,9 +434,9 @@ class RunsService:
 
 
 def _edit(run: RunRow) -> Mapping[str, Any] | None:
-    """The change of the state that waits for the run to go on."""
+    """The change of the state that waits for the run to go on; None where nothing changes."""
     pending: Mapping[str, Any] = run.pending or {}
-    return pending.get("update")
+    return pending.get("update") or None
 
 
 def _new_messages(key: RunKey, given: Mapping[str, Any]) -> list[Record]:

@@ -22,7 +22,7 @@ from modular_agent.engine.store import (
 )
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock
-from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunStatus
+from modular_agent.lifecycle import SESSION_STATUS_OF_RUN, RunHold, RunStatus
 from modular_agent.storage import models as tables
 from modular_agent.storage.database import Database
 from modular_agent.storage.records import RecordFilter
@@ -33,7 +33,7 @@ from modular_agent.storage.repositories.effects import NewEffect, record_attempt
 from modular_agent.storage.repositories.errors import ErrorRow, put_error
 from modular_agent.storage.repositories.interrupts import open_interrupt, withdraw_interrupts
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository, LlmCallRow, put_llm_call
-from modular_agent.storage.repositories.run_steps import change_run, transition_run
+from modular_agent.storage.repositories.run_steps import change_pending, transition_run
 from modular_agent.storage.repositories.sessions import SessionRepository
 from modular_agent.storage.repositories.spending import SpendingRepository, SpendingRow, add_spending
 from modular_agent.storage.unit_of_work import Committed, Conflict, Counters, Fence, UnitOfWork, in_order
@@ -127,6 +127,7 @@ class DatabaseRunStore:
                 error=run_rows.KEEP if change.error is None else change.error,
                 current_node=run_rows.KEEP if change.current_node is None else change.current_node,
                 active_us=change.active_us,
+                hold=RunHold.PAUSE if change.holds else run_rows.KEEP,
             ),
         )
         unit.first = step  # a refused change must refuse its records too
@@ -264,8 +265,13 @@ def _rare_steps(run: RunKey, facts: Facts) -> list[Step]:
     if facts.inbox_taken:
         steps.append(run_rows.take_inbox(run.session, inbox_ids=facts.inbox_taken))
     if facts.clears_pending:
-        steps.append(change_run(run.run_id, run_rows.RunChange(pending=None)))
+        steps.append(change_pending(run.run_id, _without_edit))
     return steps
+
+
+def _without_edit(pending: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What still waits with a run when the change of its state has been applied."""
+    return {key: value for key, value in (pending or {}).items() if key != "update"} or None
 
 
 def run_record(run_id: str, status: RunStatus) -> Record:

@@ -8,7 +8,7 @@ from modular_agent.engine.progress import Progress
 from modular_agent.engine.store import RunKey
 from modular_agent.engine.supervisor import Supervisor
 from modular_agent.kit.clock import MICROSECONDS, rfc3339
-from modular_agent.lifecycle import RunStatus
+from modular_agent.lifecycle import RunHold, RunStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.repositories.interrupts import InterruptRepository, InterruptRow, WaitingRow
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository, ModelUsage
@@ -36,6 +36,7 @@ class RunViews:
             "session_id": session.session_id,
             "workflow_id": session.workflow_id,
             "status": run.status,
+            "held": run.status is RunStatus.PAUSED and run.hold is RunHold.PAUSE,
             "created_at": rfc3339(run.created_at),
             "started_at": None if run.started_at is None else rfc3339(run.started_at),
             "ended_at": None if run.ended_at is None else rfc3339(run.ended_at),
@@ -69,6 +70,7 @@ class RunViews:
             "session_id": session.session_id,
             "workflow_id": session.workflow_id,
             "status": RunStatus.QUEUED,
+            "held": False,
             "created_at": queued["created_at"],
             **nothing,
             "execution_time": 0.0,

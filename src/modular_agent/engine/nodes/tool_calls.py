@@ -75,7 +75,7 @@ class ToolCalls:
             if not answer.get("approve"):
                 reason = answer.get("reason") or "no reason given"
                 return self._refused(visit, call, f"A person did not approve this call: {reason}", "NotApproved")
-            arguments = answer.get("arguments") or arguments
+            arguments = answer.get("arguments", arguments)
         return await self._within_ledger(visit, call, tool, arguments)
 
     def _needs_approval(self, name: str, visit: Visit, arguments: Mapping[str, Any]) -> bool:

@@ -12,11 +12,20 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from modular_agent.errors import AgentError
-from modular_agent.lifecycle import ENDED_RUN_STATUSES, SESSION_STATUS_OF_RUN, RunStatus, check_run_transition
+from modular_agent.lifecycle import (
+    ENDED_RUN_STATUSES,
+    SESSION_STATUS_OF_RUN,
+    RunHold,
+    RunStatus,
+    check_run_transition,
+)
 from modular_agent.storage.errors import RunAlreadyActive, RunUnknown, SessionMoved, SessionUnknown, StaleEpoch
 from modular_agent.storage.models import ACTIVE_STATUSES_SQL, runs
 from modular_agent.storage.repositories.runs import (
+    HOLD,
+    KEEP,
     PLACES,
+    Keep,
     NewRun,
     RunChange,
     RunRow,
@@ -102,7 +111,8 @@ def _new_row(connection: sqlite3.Connection, new: NewRun, session: _Session | No
         return SessionMoved(session_id=new.session.session_id)
     created = max(new.now_us, session.last_run_at or 0)  # a session's last run is the newest one
     started = created if new.status is RunStatus.RUNNING else None
-    texts = (_json(new.input), _json(new.limits), "{}", None)
+    pending = {HOLD: RunHold.PAUSE} if new.status is RunStatus.PAUSED else None  # it waits for somebody's word
+    texts = (_json(new.input), _json(new.limits), "{}", None if pending is None else _json(pending))
     times = (created, started, None, 0)
     return [
         *(new.run_id, session.n, new.status.value, new.epoch, *texts, *times),
@@ -116,6 +126,7 @@ class _Transition:
     target: RunStatus
     now_us: int
     expected_epoch: int | None
+    expected_hold: RunHold | Keep | None
     raise_epoch: bool
     change: RunChange
 
@@ -126,15 +137,18 @@ def transition_run(
     *,
     now_us: int,
     expected_epoch: int | None = None,
+    expected_hold: RunHold | Keep | None = KEEP,
     raise_epoch: bool = False,
     change: RunChange | None = None,
 ) -> CommonStep[_Transition, RunRow]:
     """The step that changes a run's status, and its session's with it; its result is the changed run.
 
     `started_at` is set by the first start, `ended_at` by an end (and taken away by a retry). Raises `RunUnknown`,
-    `StaleEpoch`, `IllegalTransition`, and `RunAlreadyActive` when a retry meets another active run.
+    `StaleEpoch` (also when the run is not held as expected any more), `IllegalTransition`, and `RunAlreadyActive` when
+    a retry meets another active run.
     """
-    transition = _Transition(run_id, target, now_us, expected_epoch, raise_epoch, change or RunChange())
+    change = change or RunChange()
+    transition = _Transition(run_id, target, now_us, expected_epoch, expected_hold, raise_epoch, change)
     return CommonStep(_transition_runs, transition)
 
 
@@ -157,7 +171,7 @@ def _transition_runs(connection: sqlite3.Connection, transitions: Sequence[_Tran
 def _transitioned(wanted: _Transition, stored: _Stored | None) -> list[Any] | Exception:
     """The run's new row, or why it cannot change."""
     try:
-        row = _required(stored, wanted.run_id, wanted.expected_epoch)
+        row = _required(stored, wanted.run_id, wanted.expected_epoch, wanted.expected_hold)
         check_run_transition(RunStatus(row[PLACES["status"]]), wanted.target)
     except AgentError as error:
         return error
@@ -174,12 +188,17 @@ def _transitioned(wanted: _Transition, stored: _Stored | None) -> list[Any] | Ex
 
 
 def change_run(
-    run_id: str, change: RunChange, *, expected_epoch: int | None = None, raise_epoch: bool = False
+    run_id: str,
+    change: RunChange,
+    *,
+    expected_epoch: int | None = None,
+    expected_hold: RunHold | Keep | None = KEEP,
+    raise_epoch: bool = False,
 ) -> Callable[[sqlite3.Connection], RunRow]:
-    """The step that changes a run but not its status. Raises `RunUnknown`, `StaleEpoch`."""
+    """The step that changes a run but not its status. Raises `RunUnknown`, `StaleEpoch` (as `transition_run`)."""
 
     def step(connection: sqlite3.Connection) -> RunRow:
-        row = _required(_stored(connection, [run_id]).get(run_id), run_id, expected_epoch)
+        row = _required(_stored(connection, [run_id]).get(run_id), run_id, expected_epoch, expected_hold)
         change.apply(row)
         row[PLACES["epoch"]] += int(raise_epoch)
         _store(connection, [row])
@@ -210,12 +229,13 @@ def _stored(connection: sqlite3.Connection, run_ids: Sequence[str]) -> dict[str,
     return {each[-1][0]: _Stored(*each) for each in orjson.loads(found)}
 
 
-def _required(stored: _Stored | None, run_id: str, epoch: int | None) -> list[Any]:
+def _required(stored: _Stored | None, run_id: str, epoch: int | None, hold: RunHold | Keep | None = KEEP) -> list[Any]:
     """A copy of the run's row."""
     if stored is None:
         raise RunUnknown(run_id=run_id)
-    if epoch is not None and stored.row[PLACES["epoch"]] != epoch:
-        raise StaleEpoch(run_id=run_id, epoch=epoch)
+    current = stored.row[PLACES["epoch"]]
+    if epoch not in {None, current} or (hold is not KEEP and RunRow.of(stored.row).hold is not hold):
+        raise StaleEpoch(run_id=run_id, epoch=current if epoch is None else epoch)
     return list(stored.row)
 
 

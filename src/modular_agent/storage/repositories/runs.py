@@ -11,13 +11,14 @@ import orjson
 from modular_agent.events import SessionRef
 from modular_agent.kit.ids import new_id
 from modular_agent.kit.pagination import CursorValue
-from modular_agent.lifecycle import RunStatus
+from modular_agent.lifecycle import RunHold, RunStatus
 from modular_agent.storage.models import ACTIVE_STATUSES_SQL, run_inbox, runs
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.sql import column_list, marks
 from modular_agent.storage.unit_of_work import CommonStep
 
 __all__ = [
+    "HOLD",
     "KEEP",
     "PLACES",
     "InboxRow",
@@ -36,6 +37,7 @@ _COLUMNS: Final = column_list(runs)
 _INBOX_COLUMNS: Final = column_list(run_inbox)
 PLACES: Final = {column.name: place for place, column in enumerate(runs.columns)}
 _JSON_COLUMNS: Final = tuple(PLACES[name] for name in ("input", "limits", "spent", "pending", "result", "error"))
+HOLD: Final = "hold"  # in a run's `pending`: whether a person holds it
 _WAITING: Final = (
     "SELECT json_group_array(session_n) FROM run_inbox WHERE session_n IN (SELECT value FROM json_each(?))"
 )
@@ -81,6 +83,13 @@ class RunRow:
                 parsed[index] = orjson.loads(parsed[index])
         parsed[2] = RunStatus(parsed[2])
         return cls(*parsed)
+
+    @property
+    def hold(self) -> RunHold | None:
+        """How a person holds it: what the last control says that decides about it."""
+        pending: Mapping[str, Any] = self.pending or {}
+        held = pending.get(HOLD)
+        return None if held is None else RunHold(held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +139,7 @@ class RunChange:
     spent: Mapping[str, Any] | Keep = KEEP
     limits: Mapping[str, Any] | Keep = KEEP
     pending: Any = KEEP  # any JSON value; None takes it away
+    hold: RunHold | Keep | None = KEEP  # in `pending`; None takes it away
     result: Any = KEEP  # any JSON value
     error: Mapping[str, Any] | Keep | None = KEEP
     current_node: str | Keep | None = KEEP
@@ -142,6 +152,11 @@ class RunChange:
             value = getattr(self, name)
             if value is not KEEP:
                 row[PLACES[name]] = None if value is None else _json(value)
+        if self.hold is not KEEP:
+            pending = {**orjson.loads(row[PLACES["pending"]] or "{}"), HOLD: self.hold}
+            if self.hold is None:
+                del pending[HOLD]
+            row[PLACES["pending"]] = _json(pending) if pending else None
         if self.current_node is not KEEP:
             row[PLACES["current_node"]] = self.current_node
         row[PLACES["active_us"]] += self.active_us
