@@ -297,10 +297,11 @@ async def test_a_run_that_a_person_paused_after_an_answer_stays_paused(server: L
 # -- no place for the run --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["ask", "timed"])
+@pytest.mark.parametrize("name", ["ask", "later"])
 async def test_a_run_that_was_answered_while_there_was_no_place_goes_on_when_there_is(
     server: LiveServer, tmp_path: Path, name: str
 ) -> None:
+    server.workflow(TIMED.replace("300ms", "3s"), name="later")  # not before the place is taken
     session_id, [question] = await asked(server, name)
     await server.__aexit__()
     async with LiveServer(tmp_path, MAX_PARALLEL_RUNS="1", MAX_QUEUED_RUNS="0") as small:
