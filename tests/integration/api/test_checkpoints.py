@@ -445,6 +445,9 @@ async def test_a_session_moves_to_the_newest_version(server: LiveServer) -> None
     server.workflow(SPEAK % "Speak loudly.", name="speak")
     assert (await server.run(session_id, "still"))["result"]["output"] == "main says Speak kindly."
     before = (await server.get(f"/sessions/{session_id}"))["workflow_version"]
+    async with asyncio.timeout(10):
+        while (await server.get("/workflows/speak"))["content_hash"] == before:  # the change has not been seen yet
+            await asyncio.sleep(0.02)
     status, session = await call(server, session_id, "migrate")
     assert status == 200, session
     assert session["workflow_version"] != before
