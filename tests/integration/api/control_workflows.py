@@ -4,7 +4,7 @@ from typing import Any
 
 from servers.live_server import LiveServer
 
-__all__ = ["STEPS", "messages", "users", "write_steps"]
+__all__ = ["STEPS", "TWICE", "messages", "users", "write_steps"]
 
 STEPS = """
 models: {main: {provider: scripted, script: scripts/steps.yaml}}
@@ -19,6 +19,13 @@ nodes:
   two: {type: llm, model: main}
   three: {type: llm, model: main}
 edges: [{from: START, to: one}, {from: one, to: two}, {from: two, to: three}, {from: three, to: END}]
+"""
+TWICE = """
+state: {schema: {type: object, properties: {a: {type: string}, b: {type: string}}}}
+nodes:
+  left: {type: human, question: "Left?", writes: a}
+  right: {type: human, question: "Right?", writes: b}
+edges: [{from: START, to: left}, {from: START, to: right}, {from: left, to: END}, {from: right, to: END}]
 """
 
 

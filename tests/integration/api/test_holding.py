@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from integration.api.control_workflows import TWICE
 from modular_agent.domain.runs.control import control_record
 from servers.live_server import LiveServer
 from servers.server_process import ServerProcess
@@ -39,13 +40,6 @@ nodes:
   review: {type: human, question: "Good?", form: {approve: {type: boolean}}}
   slow: {type: llm, model: main, writes: done}
 edges: [{from: START, to: review}, {from: START, to: slow}, {from: review, to: END}, {from: slow, to: END}]
-"""
-TWICE = """
-state: {schema: {type: object, properties: {a: {type: string}, b: {type: string}}}}
-nodes:
-  left: {type: human, question: "Left?", writes: a}
-  right: {type: human, question: "Right?", writes: b}
-edges: [{from: START, to: left}, {from: START, to: right}, {from: left, to: END}, {from: right, to: END}]
 """
 SOON = ", answer_within: 300ms, default_answer: {approve: true}"
 GOOD = {"answer": {"approve": True}}

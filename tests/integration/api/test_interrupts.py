@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from integration.api.control_workflows import messages
+from integration.api.control_workflows import TWICE, messages
 from modular_agent.storage.readers import CALLS_LIMIT
 from servers.live_server import LiveServer, calls
 
@@ -18,13 +18,6 @@ nodes:
   review: {type: human, question: "Send this?", form: {approve: {type: boolean}}}
   answer: {type: llm, model: main}
 edges: [{from: START, to: review}, {from: review, to: answer}, {from: answer, to: END}]
-"""
-TWICE = """
-state: {schema: {type: object, properties: {a: {type: string}, b: {type: string}}}}
-nodes:
-  left: {type: human, question: "Left?", writes: a}
-  right: {type: human, question: "Right?", writes: b}
-edges: [{from: START, to: left}, {from: START, to: right}, {from: left, to: END}, {from: right, to: END}]
 """
 TIMED = """
 state: {schema: {type: object, properties: {approve: {type: boolean}}}}

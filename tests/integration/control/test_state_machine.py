@@ -251,22 +251,12 @@ class Control(RuleBasedStateMachine):
 
         self.do(work())
 
-    @rule()
-    def stop_at_rest_and_take_up(self) -> None:
+    @rule(actions=st.sampled_from([("stop", "retry"), ("pause", "answer")]))
+    def control_at_rest(self, actions: tuple[str, str]) -> None:
         async def work() -> None:
             await self.settle()
-            await self.control("stop", "ann")
-            await self.control("retry", "ann")
-            await self.settle()
-
-        self.do(work())
-
-    @rule()
-    def hold_at_rest_and_answer(self) -> None:
-        async def work() -> None:
-            await self.settle()
-            await self.control("pause", "ann")
-            await self.control("answer", "bob")
+            for action, by in zip(actions, ("ann", "bob"), strict=True):
+                await self.control(action, by)
             await self.settle()
 
         self.do(work())
