@@ -16,6 +16,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from pydantic.warnings import UnsupportedFieldAttributeWarning
+from starlette.types import ASGIApp
 
 from modular_agent.api.errors import install_errors
 from modular_agent.api.log_counts import LogCounts
@@ -198,10 +199,11 @@ def serve(settings: Settings, *, insecure: bool = False) -> None:
         sys.exit(STARTUP_FAILED)
 
 
-def web_server(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How the application is served."""
+def web_server(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """How the application is served, by whoever serves it."""
     return uvicorn.Config(
         app,
+        lifespan="on",
         host=settings.http.host,
         port=settings.http.port,
         log_config=None,

@@ -4,8 +4,6 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-import uvicorn
-
 from modular_agent.api.stopping import Server
 from modular_agent.cli.errors import AddressUnavailable
 
@@ -45,21 +43,12 @@ def serve(settings: "Settings", listening: socket.socket, *, insecure: bool, on_
 
     Raises what keeps the application from starting, such as `DataPathInUse`.
     """
-    from modular_agent.server import create_app
+    from modular_agent.server import create_app, web_server
 
     app = create_app(settings, insecure=insecure)
     startup = _Startup(app)
-    config = uvicorn.Config(
-        startup,
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws_max_size=settings.websocket.max_message_bytes + 1024,
-        timeout_graceful_shutdown=int(settings.http.shutdown_grace) + 5,
-    )
     try:
-        Server(config, app, on_ready=on_ready).run(sockets=[listening])
+        Server(web_server(startup, settings), app, on_ready=on_ready).run(sockets=[listening])
     except SystemExit:  # uvicorn's answer to an application that does not start
         if startup.error is None:
             raise

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 BROKEN = """
 schema: modular-agent/v1
@@ -218,3 +219,12 @@ def test_test_speaks_json(project: Any) -> None:
     answer = project.json("test", "react", "--json")
     assert (answer["passed"], answer["failed"]) == (3, 0)
     assert [test["differences"] for test in answer["tests"]] == [[], [], []]
+
+
+def test_the_server_sends_as_its_settings_say(project: Any, serve: Callable[..., Any]) -> None:
+    """It is set up as every other way of serving is: nothing is compressed for a client that would take it."""
+    address = serve().url.replace("http://", "ws://")
+    with connect(f"{address}/ws/me") as client:
+        assert client.protocol.extensions == []
+        client.send(json.dumps({"type": "ping", "id": 1}))
+        assert json.loads(client.recv(timeout=10))["type"] == "pong"
