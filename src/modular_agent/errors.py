@@ -9,9 +9,10 @@ is the business of `api/errors.py`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Literal, TypeAlias
+
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = [
     "AgentError",

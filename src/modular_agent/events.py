@@ -6,13 +6,14 @@ those very bytes. Token deltas alone (`Delta`) are never stored.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from modular_agent.kit.clock import rfc3339
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.ids import new_id
 
 __all__ = ["EVENT_TYPES", "CommittedRecord", "Delta", "Record", "RecordType", "SessionRef", "event_type"]

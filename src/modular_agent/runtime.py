@@ -4,12 +4,12 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 from pydantic import BaseModel, SecretStr
 
 from modular_agent.kit.clock import Clock, SystemClock
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.redaction import MASK, Redactor
 from modular_agent.settings import Settings
 

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final
 
 from modular_agent.cli.errors import NothingToContinue, RunLost
@@ -13,6 +13,7 @@ from modular_agent.cli.keyboard import Keyboard
 from modular_agent.cli.questions import ItsTimeIsOver, NobodyAnswered, Questions
 from modular_agent.cli.terminal import Terminal
 from modular_agent.cli.transcript import Transcript
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunHold, RunStatus
 
 if TYPE_CHECKING:

@@ -1,13 +1,14 @@
 """A paused run in the hands of the person at the terminal: it goes on, does one step, is told or changed, or ends."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final
 
 from modular_agent.cli.arguments import state_of
 from modular_agent.cli.keyboard import Keyboard
 from modular_agent.cli.terminal import Terminal
 from modular_agent.errors import AgentError
+from modular_agent.kit.dataclass import dataclass
 
 if TYPE_CHECKING:
     from modular_agent.runtime import Runtime

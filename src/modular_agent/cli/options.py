@@ -1,10 +1,11 @@
 """Options that several commands have, and the settings that follow from them."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from modular_agent.kit.dataclass import dataclass
 
 if TYPE_CHECKING:
     from modular_agent.cli.terminal import Terminal

@@ -6,11 +6,11 @@ Colours are used in a terminal only, and never where `NO_COLOR` is set (https://
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from modular_agent.cli.language import language_of
 from modular_agent.errors import AgentError, InvalidInput, Language
+from modular_agent.kit.dataclass import dataclass
 
 if TYPE_CHECKING:
     from rich.console import Console

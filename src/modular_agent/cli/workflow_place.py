@@ -1,10 +1,10 @@
 """Where a workflow that was named on the command line is: its configs root, and its path below it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from modular_agent.cli.errors import NothingFound
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["WorkflowPlace", "find_place", "find_places"]
 

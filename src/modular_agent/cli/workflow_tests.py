@@ -3,13 +3,14 @@
 import asyncio
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from modular_agent.cli.errors import RunLost
 from modular_agent.cli.workflow_place import WorkflowPlace
 from modular_agent.errors import AgentError, InvalidInput
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunStatus
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ the call that it was paid for. Checking and holding do not await, so nothing com
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from modular_agent.engine.store import Scope, Spent
 from modular_agent.kit.clock import MICROSECONDS, Clock
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["DAY", "Account", "Held", "Known", "Ledger", "Pot"]
 

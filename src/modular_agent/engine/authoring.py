@@ -1,12 +1,12 @@
 """What workflow files are checked against."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from modular_agent.engine.spec.known import References
 from modular_agent.engine.spec.loader import LoadedWorkflow, load_workflow
 from modular_agent.engine.spec.source import Source
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Authoring"]
 

@@ -6,12 +6,13 @@ one that is alone may go on while anything is left.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal, TypeAlias
 
 from modular_agent.engine.accounts import Account, Held, Known, Ledger, Pot
 from modular_agent.engine.store import Charge, ModelCall, Scope, ScopeKind, Spent
 from modular_agent.kit.clock import MICROSECONDS
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = [
     "LIMIT_NAMES",

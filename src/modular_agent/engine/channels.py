@@ -6,13 +6,14 @@ checkpoint is a reference to segments of stored items, and only new items are st
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from langgraph.channels import LastValue
 from langgraph.channels.base import BaseChannel
 from langgraph.errors import EmptyChannelError
 from langgraph.types import Overwrite
+
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["MISSING", "AppendLog", "LogRef", "Reduced", "Segment"]
 

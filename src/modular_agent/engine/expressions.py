@@ -12,7 +12,6 @@ approvals, the item's name in the body of a `map`). CEL's extensions strings, ma
 import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
@@ -23,6 +22,7 @@ from cel_expr_python.ext import ext_bindings, ext_math, ext_optional, ext_string
 from modular_agent.engine.cel_tree import reads
 from modular_agent.engine.place import Place, closest
 from modular_agent.errors import AgentError, Kind, Text
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = [
     "MAX_EXPRESSION",

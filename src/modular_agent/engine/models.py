@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 from typing import Any, Final, Protocol
 
@@ -15,6 +15,7 @@ from modular_agent.engine.providers.resilience import RetryPolicy
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.model import ModelSpec
 from modular_agent.errors import Fault, Text
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = [
     "OVERRIDES",

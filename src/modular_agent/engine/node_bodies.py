@@ -1,7 +1,6 @@
 """What each kind of node does, built from what the file says of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from modular_agent.engine.expressions import Condition, Expression
@@ -37,6 +36,7 @@ from modular_agent.engine.spec.model import (
 )
 from modular_agent.engine.tools.port import Tool
 from modular_agent.engine.tools.registry import ToolBox
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["NodeBodies"]
 

@@ -2,10 +2,10 @@
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from modular_agent.errors import Fault, Text
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["KeyPath", "Place", "closest", "fault_at", "path_text"]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from modular_agent.engine.tools.port import Effect
 from modular_agent.engine.workflow import Workflow
 from modular_agent.events import Delta, Record, RecordType
 from modular_agent.kit.clock import MICROSECONDS, Clock
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.lifecycle import RunStatus
 
 __all__ = ["Outcome", "Run", "RunServices", "Ticket"]

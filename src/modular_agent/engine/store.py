@@ -5,12 +5,13 @@ not a coroutine function enqueues before it returns, so the order of calls is th
 """
 
 from collections.abc import Awaitable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, Protocol
 
 from modular_agent.engine.channels import Segment
 from modular_agent.events import Record, SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.lifecycle import RunStatus
 
 __all__ = [

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Self
@@ -24,6 +24,7 @@ from modular_agent.engine.threads import WatchedThreads
 from modular_agent.errors import AgentError, Kind, ServerStopping
 from modular_agent.events import Record, RecordType
 from modular_agent.kit.clock import MICROSECONDS
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.timings import note
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, SESSION_STATUS_OF_RUN, RunStatus
 

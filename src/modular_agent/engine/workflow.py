@@ -1,7 +1,6 @@
 """A workflow version ready to run: its file, its graph, and what its state looks like from outside."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from jsonschema.validators import Draft202012Validator
@@ -19,6 +18,7 @@ from modular_agent.engine.spec.model import WorkflowSpec
 from modular_agent.engine.state import EXTRA, StateShape, opened
 from modular_agent.errors import Fault, Text
 from modular_agent.events import SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.ids import new_id
 
 __all__ = ["LOGGED", "Workflow"]

@@ -11,7 +11,6 @@ import queue
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TextIO, cast
@@ -21,6 +20,7 @@ import structlog
 from structlog.contextvars import bound_contextvars, get_contextvars, merge_contextvars
 
 from modular_agent.kit.clock import rfc3339
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.redaction import Redactor
 
 __all__ = ["LogFormat", "Logs", "log_context"]

@@ -3,10 +3,11 @@
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeAlias, TypeVar, cast
 
 import orjson
+
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["CursorValue", "InvalidCursor", "Page", "PageRequest", "decode_cursor", "encode_cursor"]
 

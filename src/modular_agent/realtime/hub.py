@@ -7,13 +7,13 @@ is more. It reads from the session's ring of recent events, or from the log when
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
 from modular_agent.errors import ServerStopping
 from modular_agent.events import CommittedRecord, Delta, SessionRef
 from modular_agent.kit.clock import Clock
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.realtime.errors import LogUnavailable
 from modular_agent.realtime.event import SESSION_DELETED, Event
 from modular_agent.realtime.live import LiveFeeds, LiveSubscription

@@ -1,10 +1,10 @@
 """What the realtime layer needs from the rest of the product."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from modular_agent.events import CommittedRecord, SessionRef
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Access", "CommandHandler", "Control", "Head", "LogReader", "MetricsSource", "Query", "Tenants", "Transport"]
 

@@ -7,13 +7,13 @@ A client's message is `{"type", "session_id", "data", "timestamp", "id"}`. What 
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, cast
 
 import orjson
 
 from modular_agent.errors import AgentError, Fault, InvalidInput, Language, Text
 from modular_agent.kit.clock import rfc3339
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.json_integers import first_too_large
 from modular_agent.realtime.errors import InvalidMessage, UnknownMessageType
 from modular_agent.realtime.event import DELTA, METRICS, RECORD_EVENTS

@@ -8,11 +8,11 @@ token and not allowed, belong to the handshake.)
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from modular_agent.errors import AgentError, Language
 from modular_agent.kit.clock import Clock
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.realtime.commands import Commands
 from modular_agent.realtime.errors import (
     Disconnected,

@@ -8,11 +8,11 @@ read for them at that moment is handed to those who asked before, but is not kep
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol, Self, TypeAlias, TypeVar, cast
 
 from modular_agent.kit.clock import Clock
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["ANY", "Cache", "CacheFigures", "Frozen", "Key", "MemoryCache", "Tag"]
 

@@ -1,9 +1,9 @@
 """Where the database and its files are."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.errors import DatabaseUnsupported
 
 __all__ = ["DATABASE_NAME", "Location"]

@@ -3,11 +3,11 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from modular_agent.events import SessionRef
 from modular_agent.kit.clock import Clock
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.location import Location
 from modular_agent.storage.log_reading import Damage, LogLine, read_log
 from modular_agent.storage.mirror import Mirror

@@ -1,12 +1,13 @@
 """Reading a log of any length piece by piece, so that an export needs the memory of one piece only."""
 
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import orjson
 
 from modular_agent.events import SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.records import RecordFilter
 

@@ -1,7 +1,6 @@
 """Reading log files as files: what a line says of itself, and where one is damaged."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -9,6 +8,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from modular_agent.events import RecordType
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Damage", "DamageKind", "LogLine", "read_log"]
 

@@ -16,13 +16,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import orjson
 
 from modular_agent.errors import AgentError
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.connections import open_reading
 from modular_agent.storage.errors import StorageClosed
 from modular_agent.storage.location import Location

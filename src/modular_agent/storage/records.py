@@ -6,12 +6,12 @@ fetched row is one more trip through the GIL.
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from modular_agent.events import CommittedRecord, SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.cache import Cache
 from modular_agent.storage.models import MESSAGE_TYPE_SQL
 from modular_agent.storage.readers import Readers

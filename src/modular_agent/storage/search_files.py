@@ -11,12 +11,13 @@ import os
 import re
 import sqlite3
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
 import orjson
+
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = [
     "Entry",

@@ -10,13 +10,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self, TypeVar
 
 import structlog
 
 from modular_agent.events import CommittedRecord, SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.connections import open_reading
 from modular_agent.storage.errors import StorageBusy, StorageClosed, storage_error
 from modular_agent.storage.search_files import read_position

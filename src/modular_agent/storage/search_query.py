@@ -8,7 +8,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from modular_agent.kit.clock import utc_datetime
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.grams import fold, match_of
 from modular_agent.storage.log_cursors import month_of
 from modular_agent.storage.search_files import day_token, month_files, open_month, session_token, type_token

@@ -1,10 +1,10 @@
 """Snippets: the part of a text around what was found, with the places that match."""
 
 import re
-from dataclasses import dataclass
 from html import escape
 from typing import Final
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.grams import fold
 
 __all__ = ["Fragment", "Snippet", "snippet_of"]

@@ -2,11 +2,12 @@
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from modular_agent.events import CommittedRecord, Record, SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.cache import Tag
 from modular_agent.storage.models.table import Table
 

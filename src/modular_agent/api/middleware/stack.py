@@ -1,7 +1,7 @@
 """The order in which a request passes the middleware, outermost first."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from starlette.middleware import Middleware
@@ -20,6 +20,7 @@ from modular_agent.api.middleware.security_headers import SecurityHeaders
 from modular_agent.api.middleware.server_timing import ServerTiming
 from modular_agent.api.middleware.unexpected import UnexpectedErrors
 from modular_agent.kit.clock import Clock, SystemClock
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["EdgeOptions", "middleware_stack"]
 

@@ -1,6 +1,5 @@
 """`/history/`: the log of a session, by time, kind, run and node."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -21,6 +20,7 @@ from modular_agent.domain.history import (
     TimeRangeReversed,
 )
 from modular_agent.errors import CursorInvalid
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["RecordTypes", "router", "split"]
 

@@ -1,6 +1,5 @@
 """`/history/search`: substrings in the messages, tool calls and errors of one session or of all."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -25,6 +24,7 @@ from modular_agent.domain.history import (
     TimeRangeReversed,
 )
 from modular_agent.errors import CursorInvalid
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["router"]
 

@@ -1,10 +1,10 @@
 """The time that figures are about."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from modular_agent.domain.history.errors import TimeRangeReversed
 from modular_agent.kit.clock import rfc3339, within_calendar
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.statistics.scope import Scope
 
 __all__ = ["Period"]

@@ -1,7 +1,6 @@
 """Reports: the figures of a period to hand on, made on the spot or kept as they stood."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -11,6 +10,7 @@ from modular_agent.domain.analytics.period import Period
 from modular_agent.domain.analytics.report_text import as_csv, as_html, as_markdown
 from modular_agent.domain.analytics.service import AnalyticsService
 from modular_agent.kit.clock import Clock, rfc3339
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.ids import new_id
 from modular_agent.kit.pagination import Page, PageRequest, decode_cursor, encode_cursor
 from modular_agent.storage.database import Database

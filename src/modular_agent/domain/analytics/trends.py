@@ -2,12 +2,12 @@
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from modular_agent.domain.analytics.errors import MetricUnknown, TimeRangeUnknown
 from modular_agent.domain.analytics.usage import DECIMALS, dollars, rate
 from modular_agent.kit.clock import MICROSECONDS, rfc3339
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.rollups import DAY, HOUR
 from modular_agent.storage.statistics.scope import Scope
 from modular_agent.storage.statistics.sums import (

@@ -1,10 +1,10 @@
 """Sums of model calls as figures: seconds, dollars, percent."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from modular_agent.kit.clock import MICROSECONDS
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.statistics.sums import USAGE
 
 __all__ = ["NANO", "Usage", "dollars", "rate"]

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, TypeVar
@@ -31,6 +31,7 @@ from modular_agent.engine.spec.model import ModelSpec
 from modular_agent.engine.spec.source import DirectorySource
 from modular_agent.engine.spec.typed import read_typed
 from modular_agent.errors import AgentError
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["ConfiguredFolder", "Snapshot"]
 

@@ -4,7 +4,6 @@ What wins: what was stored, the environment, `.env`, `global.yaml`, the default.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import orjson
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from modular_agent.domain.configuration.errors import ConfigValueInvalid
 from modular_agent.engine.spec.configured import GlobalFile
 from modular_agent.errors import Fault, Text
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.validation import own_words
 
 __all__ = ["KEYS", "LiveValues", "ProcessValue", "Source", "checked_value", "description_of", "plain"]

@@ -3,12 +3,12 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 
 from modular_agent.domain.history.errors import ExportInterrupted, TimeRangeReversed
 from modular_agent.domain.history.formats import FORMATS, ExportFormat, ExportHead, LogFormat
 from modular_agent.events import RecordType, SessionRef
 from modular_agent.kit.clock import Clock, rfc3339
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.errors import SessionUnknown
 from modular_agent.storage.log_pieces import LogPieces
 from modular_agent.storage.readers import Readers

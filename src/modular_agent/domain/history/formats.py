@@ -7,10 +7,11 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import orjson
+
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["FORMATS", "ExportFormat", "ExportHead", "LogFormat"]
 

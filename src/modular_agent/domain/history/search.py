@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 import orjson
@@ -10,6 +9,7 @@ import orjson
 from modular_agent.domain.history.errors import QueryUnusable, TimeRangeReversed
 from modular_agent.events import RecordType
 from modular_agent.kit.clock import within_calendar
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.pagination import decode_cursor, encode_cursor
 from modular_agent.storage.errors import SessionUnknown
 from modular_agent.storage.readers import Readers

@@ -4,11 +4,12 @@ What is answered are the lines of the log themselves, so nothing is parsed on th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal, TypeAlias, cast
 
 from modular_agent.domain.history.errors import TimeRangeReversed
 from modular_agent.events import RecordType, SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.pagination import decode_cursor, encode_cursor
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import SessionUnknown

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import structlog
@@ -19,6 +18,7 @@ from modular_agent.engine.store import Facts, RunKey
 from modular_agent.engine.supervisor import Ended, Supervisor
 from modular_agent.errors import AgentError
 from modular_agent.kit.clock import Clock
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import StaleEpoch

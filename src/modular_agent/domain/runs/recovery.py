@@ -6,7 +6,6 @@ takes writes again, it goes on from its last checkpoint, as it would after a res
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,6 +19,7 @@ from modular_agent.domain.runs.service import RunsService
 from modular_agent.engine.supervisor import Ended, Supervisor
 from modular_agent.errors import AgentError, IllegalTransition
 from modular_agent.events import SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.lifecycle import ENDED_RUN_STATUSES, RunHold, RunStatus
 from modular_agent.storage.database import Database
 from modular_agent.storage.errors import StaleEpoch

@@ -1,13 +1,14 @@
 """What starts a run, checked and turned into what the graph starts with."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, cast
 
 from modular_agent.engine.errors import StateInvalid
 from modular_agent.engine.limits import SessionLimits, checked_limits
 from modular_agent.engine.models import check_overrides
 from modular_agent.errors import Fault, Text
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["StartRequest", "check_agent_config", "check_messages", "check_start"]
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import structlog
@@ -10,6 +9,7 @@ import structlog
 from modular_agent.domain.sessions.errors import SessionNotDeleted
 from modular_agent.domain.sessions.service import SessionsService
 from modular_agent.errors import AgentError
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.errors import SessionUnknown
 from modular_agent.storage.repositories.session_lists import SessionFilter
 

@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final
 
 import orjson
@@ -23,6 +23,7 @@ from modular_agent.engine.workflow import Workflow
 from modular_agent.errors import CursorInvalid
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import Clock, rfc3339
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.ids import new_id, session_id
 from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.database import Database

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final
 
 from modular_agent.domain.runs.control import RunControl
@@ -20,6 +20,7 @@ from modular_agent.engine.spec.configured import agent_of
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.events import SessionRef
 from modular_agent.kit.clock import Clock, rfc3339
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.ids import session_id
 from modular_agent.realtime.hub import Hub
 from modular_agent.storage.database import Database

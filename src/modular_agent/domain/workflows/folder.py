@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -16,6 +15,7 @@ from modular_agent.engine.spec.errors import FileNotFound, SourceError
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.errors import AgentError, InvalidInput
 from modular_agent.kit.clock import Clock
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.repositories.workflows import WorkflowRow
 
 __all__ = ["BrokenFile", "WorkflowFolder", "workflow_paths"]

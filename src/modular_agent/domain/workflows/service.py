@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Self
 
 import orjson
@@ -31,6 +31,7 @@ from modular_agent.engine.spec.source import DirectorySource, OverlaySource
 from modular_agent.errors import Fault, InvalidInput
 from modular_agent.events import RecordType
 from modular_agent.kit.clock import Clock
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.pagination import Page, PageRequest, decode_cursor, encode_cursor
 from modular_agent.kit.tasks import OwnedTasks
 from modular_agent.storage.database import Database

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from modular_agent.engine.spec.drawing import DrawnNode, drawn_edges, drawn_nodes
@@ -11,6 +11,7 @@ from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.mermaid import mermaid
 from modular_agent.engine.spec.model import END, START, WorkflowSpec
 from modular_agent.kit.clock import rfc3339
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.repositories.workflows import VersionHead, VersionRow, WorkflowRow
 
 __all__ = ["LiveState", "difference_view", "drawing_view", "summary_view", "version_view", "workflow_view"]

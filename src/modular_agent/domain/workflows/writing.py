@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from modular_agent.engine.spec.errors import FileNotFound, PathOutsideRoot, Sour
 from modular_agent.engine.spec.loader import LoadedWorkflow
 from modular_agent.engine.spec.source import DirectorySource, OverlaySource
 from modular_agent.errors import InvalidInput
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.repositories.workflows import WorkflowRow
 
 __all__ = ["WorkflowSource", "WorkflowWriting", "workflow_text"]

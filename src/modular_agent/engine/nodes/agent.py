@@ -1,6 +1,5 @@
 """`agent`: a model and its tools in a loop. It is compiled to two nodes, `name` (this) and `name.tools`."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from modular_agent.engine.errors import IterationLimitReached
@@ -9,6 +8,7 @@ from modular_agent.engine.nodes.llm import Llm
 from modular_agent.engine.nodes.reading import render
 from modular_agent.engine.nodes.visit import Updates, Visit
 from modular_agent.engine.prompts import Prompt
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["AgentTurn", "count_key"]
 

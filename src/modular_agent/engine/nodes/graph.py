@@ -8,7 +8,7 @@ stopped run is reported as stopped when they have ended.
 import asyncio
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, cast
 
 from langchain_core.messages import BaseMessage
@@ -26,6 +26,7 @@ from modular_agent.engine.nodes.spending import within_limits
 from modular_agent.engine.nodes.visit import Updates, Visit
 from modular_agent.engine.nodes.workflow import as_text
 from modular_agent.engine.threads import threads_of
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["UserGraph"]
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, cast
 
 import orjson
@@ -20,6 +20,7 @@ from modular_agent.engine.prompts import Prompt
 from modular_agent.engine.providers.port import Message, ToolSchema
 from modular_agent.engine.state import PROMPTS
 from modular_agent.engine.store import InboxMessage
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.ids import new_id
 
 __all__ = ["Llm", "parse_output"]

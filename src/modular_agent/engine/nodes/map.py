@@ -5,7 +5,6 @@ each), `name.join` collects.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from modular_agent.engine.errors import OutputInvalid
@@ -13,6 +12,7 @@ from modular_agent.engine.expressions import Expression
 from modular_agent.engine.nodes.reading import evaluate
 from modular_agent.engine.nodes.visit import Body, Updates, Visit, replace
 from modular_agent.engine.state import opened
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["RESULT", "MapItem", "MapJoin", "MapList", "items_key", "results_key", "sends"]
 

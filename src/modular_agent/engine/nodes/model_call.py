@@ -4,7 +4,7 @@ What a call cost is logged at once, whatever becomes of the step; the message go
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from modular_agent.engine.budgets import Reservation
@@ -25,6 +25,7 @@ from modular_agent.engine.providers.resilience import Attempt, complete_with_fal
 from modular_agent.engine.store import ModelCall
 from modular_agent.events import Delta, Record, RecordType
 from modular_agent.kit.clock import MICROSECONDS
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.ids import new_id
 
 __all__ = ["Conversation", "call_model"]

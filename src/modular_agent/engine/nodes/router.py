@@ -1,7 +1,6 @@
 """`router`: decides for one of several named choices, by rules, then by asking a model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -12,6 +11,7 @@ from modular_agent.engine.nodes.conversation import message_record, text_of
 from modular_agent.engine.nodes.llm import Llm
 from modular_agent.engine.nodes.reading import evaluate
 from modular_agent.engine.nodes.visit import Updates, Visit
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["DEFAULT_KEY", "Router", "choice_schema"]
 

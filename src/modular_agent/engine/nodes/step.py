@@ -6,7 +6,6 @@ LangGraph's own policies leave code running after a timeout and record nothing, 
 import asyncio
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
@@ -25,6 +24,7 @@ from modular_agent.engine.spec.model import RetrySpec
 from modular_agent.engine.state import StateShape, opened
 from modular_agent.errors import AgentError
 from modular_agent.events import RecordType
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["NodeFailure", "Step", "StepPolicy"]
 

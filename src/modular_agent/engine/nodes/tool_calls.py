@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import orjson
@@ -24,6 +23,7 @@ from modular_agent.engine.tools.arguments import parse_arguments
 from modular_agent.engine.tools.port import Effect, Tool, ToolContext, ToolOutcome
 from modular_agent.events import Record, RecordType
 from modular_agent.kit.clock import MICROSECONDS
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Approval", "ToolCalls"]
 

@@ -1,7 +1,6 @@
 """`workflow`: runs another workflow to its end, in a namespace of its own, with an input of its own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -12,6 +11,7 @@ from modular_agent.engine.nodes.reading import evaluate, render
 from modular_agent.engine.nodes.visit import PREFIX, Updates, Visit
 from modular_agent.engine.prompts import Prompt
 from modular_agent.engine.state import EXTRA
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Graph", "SubWorkflow", "as_text"]
 

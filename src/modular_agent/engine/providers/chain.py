@@ -1,10 +1,10 @@
 """A model with those to try after it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from modular_agent.engine.providers.port import ChatModel
 from modular_agent.engine.providers.resilience import RetryPolicy
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["ModelChain"]
 

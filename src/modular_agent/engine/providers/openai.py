@@ -4,7 +4,6 @@ The format: https://platform.openai.com/docs/api-reference/chat. Where servers d
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
 import aiohttp
@@ -19,6 +18,7 @@ from modular_agent.engine.providers.messages import leading_systems
 from modular_agent.engine.providers.openai_stream import OpenAIAnswer
 from modular_agent.engine.providers.port import ChatRequest, Completion, DeltaSink, Message, ToolSchema
 from modular_agent.kit.clock import Clock, SystemClock
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["DEFAULT_BASE_URL", "Dialect", "OpenAIModel", "dialect_of"]
 

@@ -11,9 +11,11 @@ call without its thought signature, Anthropic one without its thinking block). N
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict
+
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = [
     "ChatModel",

@@ -9,7 +9,6 @@ import asyncio
 import fnmatch
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from functools import partial
 from types import ModuleType
@@ -21,6 +20,7 @@ from modular_agent.engine.providers.errors import InvalidPrices
 from modular_agent.engine.providers.port import Usage
 from modular_agent.errors import Fault, Text
 from modular_agent.kit.clock import utc_datetime
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Price", "PriceBook", "PriceSource", "TokenPrices", "parse_prices"]
 

@@ -7,12 +7,12 @@ Google: the same in a list, with `status` and `details[].retryDelay`; Ollama: `{
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import orjson
 
 from modular_agent.engine.providers.errors import ProviderErrorKind
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Refusal", "error_object", "read_refusal", "reason_of_status", "understand"]
 

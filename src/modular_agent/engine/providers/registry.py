@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from modular_agent.engine.providers.errors import InvalidModelSettings, MissingKey, UnknownProvider
 from modular_agent.engine.providers.port import ChatModel
 from modular_agent.kit.clock import Clock, SystemClock
+from modular_agent.kit.dataclass import dataclass
 
 if TYPE_CHECKING:
     import aiohttp

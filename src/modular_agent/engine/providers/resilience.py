@@ -9,11 +9,11 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from modular_agent.engine.providers.errors import AllModelsFailed, ProviderError
 from modular_agent.engine.providers.port import ChatModel, ChatRequest, Completion, DeltaSink
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Attempt", "AttemptObserver", "NoObserver", "RetryPolicy", "complete_with_fallback"]
 

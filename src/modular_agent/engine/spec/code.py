@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -22,6 +21,7 @@ from modular_agent.engine.spec.model import (
 from modular_agent.engine.spec.report import Report
 from modular_agent.engine.spec.state_keys import StateKeys
 from modular_agent.errors import Text
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Code", "is_time"]
 

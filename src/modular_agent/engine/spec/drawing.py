@@ -1,8 +1,7 @@
 """What there is to draw of a workflow: its nodes with START and END, and every way between them."""
 
-from dataclasses import dataclass
-
 from modular_agent.engine.spec.model import END, START, MapNode, WorkflowSpec
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["DrawnEdge", "DrawnNode", "drawn_edges", "drawn_nodes"]
 

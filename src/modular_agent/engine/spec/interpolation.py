@@ -5,7 +5,8 @@ As in a shell, the default counts when the variable is missing or empty.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Interpolated", "interpolate"]
 

@@ -1,7 +1,8 @@
 """What is known outside a workflow file: providers, built-in tools, configured models, Python code."""
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Known", "References"]
 

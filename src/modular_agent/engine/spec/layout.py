@@ -7,12 +7,12 @@ between the layers only, where no node is, so that it crosses none; one that lea
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 from modular_agent.engine.spec.drawing import drawn_edges, drawn_nodes
 from modular_agent.engine.spec.model import END, START, WorkflowSpec
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["ALGORITHM", "NODE_HEIGHT", "NODE_WIDTH", "Layout", "Position", "layout"]
 

@@ -1,7 +1,7 @@
 """Configured models: read from `llms/`, checked, and taken into the workflows that name them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from modular_agent.engine.spec.configured import LLMS, LlmFile, is_configured_name, llm_path
@@ -16,6 +16,7 @@ from modular_agent.engine.spec.shape import Shape
 from modular_agent.engine.spec.source import Source
 from modular_agent.engine.spec.typed import read_typed
 from modular_agent.errors import Fault
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["ConfiguredLlm", "TakenModels", "load_llm", "take_models"]
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +21,7 @@ from modular_agent.engine.spec.shape import read_shape
 from modular_agent.engine.spec.source import Source, bundle_hash
 from modular_agent.engine.spec.validation import validate
 from modular_agent.errors import Text
+from modular_agent.kit.dataclass import dataclass
 
 if TYPE_CHECKING:  # Jinja2 is imported when there is a prompt
     from modular_agent.engine.prompts import Prompt

@@ -1,10 +1,11 @@
 """The tree of a YAML or JSON text: values with the places where they stand."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, TypeAlias
 
 from modular_agent.errors import Text
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Entry", "MappingNode", "Mark", "Node", "ScalarNode", "SequenceNode", "resolve_plain", "to_data"]
 

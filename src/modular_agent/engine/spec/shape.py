@@ -4,7 +4,6 @@ A file with faults still gives as much of a specification as can be typed, so th
 and everything wrong is told at once.
 """
 
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import orjson
@@ -15,6 +14,7 @@ from modular_agent.engine.spec.document import Document, not_a_mapping
 from modular_agent.engine.spec.model import WorkflowSpec
 from modular_agent.engine.spec.wording import Wording
 from modular_agent.errors import Fault
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Shape", "read_shape"]
 

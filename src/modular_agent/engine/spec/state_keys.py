@@ -1,7 +1,6 @@
 """The keys of a workflow's state: which there are, and how the writes to one are joined."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from modular_agent.engine.place import KeyPath, closest
@@ -10,6 +9,7 @@ from modular_agent.engine.spec.forms import check_schema
 from modular_agent.engine.spec.model import MapNode, RouterNode, WorkflowSpec
 from modular_agent.engine.spec.report import Report
 from modular_agent.errors import Text
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["STANDARD_KEYS", "StateKeys", "check_state"]
 

@@ -1,10 +1,11 @@
 """What a workflow says of its tools, as data that knows no file format."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from modular_agent.engine.tools.port import Effect
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["McpConfig", "ToolConfig"]
 

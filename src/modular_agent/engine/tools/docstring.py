@@ -5,8 +5,9 @@ Source of the format: https://google.github.io/styleguide/pyguide.html#383-funct
 
 import inspect
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Docstring"]
 

@@ -1,12 +1,12 @@
 """The seam between the engine and what a workflow's model can call."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
 from modular_agent.engine.providers.port import ToolSchema
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Effect", "Tool", "ToolContext", "ToolOutcome"]
 

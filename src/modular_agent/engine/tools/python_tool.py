@@ -5,7 +5,6 @@ A synchronous one runs in a worker process, where it can be killed; an `async de
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -22,6 +21,7 @@ from modular_agent.engine.tools.signature import Signature
 from modular_agent.engine.tools.worker_process import Failure
 from modular_agent.engine.tools.workers import WorkerCall, WorkerPool, WorkerReply
 from modular_agent.errors import AgentError
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["PythonCode", "PythonFunction", "PythonTool"]
 

@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -24,6 +23,7 @@ from modular_agent.engine.tools.errors import (
 )
 from modular_agent.engine.tools.syntax import Definition, definitions
 from modular_agent.engine.tools.tool_modules import ToolModules
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["CheckedReference", "Reference", "References"]
 

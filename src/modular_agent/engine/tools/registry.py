@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -20,6 +19,7 @@ from modular_agent.engine.tools.references import References
 from modular_agent.engine.tools.workers import WorkerPool
 from modular_agent.errors import Fault, InvalidInput, Text
 from modular_agent.kit.clock import Clock
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["ToolBox", "ToolLimits"]
 

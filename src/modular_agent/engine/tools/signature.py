@@ -8,7 +8,6 @@ docstring's `Args:`. A parameter that is named `context` or annotated `ToolConte
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
@@ -19,6 +18,7 @@ from modular_agent.engine.tools.docstring import Docstring
 from modular_agent.engine.tools.errors import SignatureUnsupported
 from modular_agent.engine.tools.parameters import BadArguments, context_parameter, hints, is_async
 from modular_agent.engine.tools.typed_dicts import modernised
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Bound", "Signature"]
 

@@ -1,9 +1,9 @@
 """What a Python source defines at its top level, without running it."""
 
 import ast
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.python_source import parse
 
 __all__ = ["Definition", "DefinitionKind", "definitions"]

@@ -7,7 +7,6 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -16,6 +15,7 @@ import orjson
 from modular_agent.engine.tools import frames
 from modular_agent.engine.tools.errors import WorkerUnavailable
 from modular_agent.engine.tools.process_tree import kill_tree
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Failure", "FailureKind", "WorkerProcess", "WorkerReply"]
 

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -13,6 +13,7 @@ from typing import Any, Final
 from modular_agent.engine.tools.errors import WorkerUnavailable
 from modular_agent.engine.tools.port import ToolContext
 from modular_agent.engine.tools.worker_process import Failure, WorkerProcess, WorkerReply
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Failure", "WorkerCall", "WorkerPool", "WorkerReply"]
 

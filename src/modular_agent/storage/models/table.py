@@ -5,8 +5,10 @@ make. Core itself is imported for migrations alone, because its import took a te
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Column", "ForeignKey", "Index", "Integer", "LargeBinary", "MetaData", "Table", "Text", "quoted", "text"]
 

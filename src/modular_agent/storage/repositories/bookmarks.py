@@ -2,10 +2,10 @@
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from modular_agent.events import CommittedRecord
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.errors import BookmarkUnknown, MessageUnknown, SessionUnknown
 from modular_agent.storage.readers import Readers
 

@@ -6,12 +6,12 @@ task's writes commit together with its records.
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from modular_agent.events import SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.models import checkpoint_writes, checkpoints, log_items
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.sql import column_list

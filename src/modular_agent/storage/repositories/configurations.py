@@ -2,11 +2,11 @@
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.readers import Readers
 
 __all__ = ["ConfigurationRepository", "StoredValue", "delete_value", "put_value"]

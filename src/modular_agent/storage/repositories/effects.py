@@ -2,11 +2,11 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from modular_agent.events import SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.models import effects
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.sql import column_list, marks

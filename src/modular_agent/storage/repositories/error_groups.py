@@ -5,9 +5,9 @@ An error is resolved while its group is and it happened before that; one that ha
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.readers import Readers
 
 __all__ = [

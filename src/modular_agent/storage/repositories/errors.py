@@ -1,10 +1,10 @@
 """Errors that happened in sessions and outside of them."""
 
 import sqlite3
-from dataclasses import dataclass
 from typing import Any, Final
 
 from modular_agent.events import SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.models import errors
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.sql import column_list

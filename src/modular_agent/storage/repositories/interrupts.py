@@ -2,12 +2,12 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import orjson
 
 from modular_agent.events import SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.pagination import CursorValue
 from modular_agent.storage.errors import InterruptClosed, InterruptUnknown
 from modular_agent.storage.models import interrupts

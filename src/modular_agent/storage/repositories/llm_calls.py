@@ -1,9 +1,9 @@
 """Model calls as numbers, and their sums by run and by session."""
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from modular_agent.events import SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.models import llm_calls
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.sql import column_list

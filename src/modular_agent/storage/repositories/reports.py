@@ -2,9 +2,10 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from typing import Any, Final
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.pagination import CursorValue
 from modular_agent.storage.models import reports
 from modular_agent.storage.readers import Readers

@@ -5,13 +5,13 @@ Starts and ends of many runs come in one transaction: each is done for all of th
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from modular_agent.errors import AgentError
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.lifecycle import (
     ENDED_RUN_STATUSES,
     SESSION_STATUS_OF_RUN,

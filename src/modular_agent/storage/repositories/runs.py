@@ -2,13 +2,14 @@
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Any, Final
 
 import orjson
 
 from modular_agent.events import SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.ids import new_id
 from modular_agent.kit.pagination import CursorValue
 from modular_agent.lifecycle import RunHold, RunStatus

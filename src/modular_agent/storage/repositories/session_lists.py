@@ -8,11 +8,12 @@ order of the index. Where a filter lets few of many through, and for totals, all
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import orjson
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.pagination import CursorValue, decode_cursor, encode_cursor
 from modular_agent.storage.cache import Cache, Frozen, Key, Tag
 from modular_agent.storage.models import sessions

@@ -3,12 +3,13 @@
 import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 import orjson
 
 from modular_agent.events import SessionRef
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.lifecycle import SessionStatus
 from modular_agent.storage.cache import Cache
 from modular_agent.storage.errors import SessionBusy, SessionIdTaken, SessionUnknown

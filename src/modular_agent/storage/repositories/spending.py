@@ -1,11 +1,11 @@
 """What sessions, workflows, keys and the installation used, by UTC day."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.models import spending
 from modular_agent.storage.readers import Readers
 from modular_agent.storage.unit_of_work import Conflict, UnitOfWork

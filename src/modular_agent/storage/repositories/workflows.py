@@ -2,11 +2,11 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.cache import Cache
 from modular_agent.storage.models import workflow_versions, workflows
 from modular_agent.storage.readers import Readers

@@ -6,9 +6,10 @@ of nearly the same ones: those parts are worth keeping. The others are the edges
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.hours import tags_of_hours
 from modular_agent.storage.rollups import DAY, HOUR, HOURS_OF_DAY
 from modular_agent.storage.statistics.durations import Dimension, Histograms, Measure, read_durations

@@ -3,9 +3,9 @@
 import heapq
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.statistics.scope import Scope
 from modular_agent.storage.statistics.sums import USAGE, read_sums
 

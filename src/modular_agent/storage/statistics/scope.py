@@ -1,8 +1,8 @@
 """What a figure is about: a range of time, a tenant, a session; and how a range is put together."""
 
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.rollups import HOUR, HOURS_OF_DAY
 
 __all__ = ["FOREVER", "Pieces", "Scope"]

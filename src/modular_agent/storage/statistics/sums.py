@@ -2,9 +2,9 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.models import SUMS
 from modular_agent.storage.rollups import DAY, HOUR, HOURS_OF_DAY
 from modular_agent.storage.statistics.scope import Scope

@@ -10,7 +10,6 @@ import ipaddress
 import re
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from modular_agent.engine.tools.builtin.http_fetch_options import HttpFetchOptio
 from modular_agent.engine.tools.builtin.page_text import page_text
 from modular_agent.engine.tools.builtin.tool import BuiltinTool, Refused, Setup
 from modular_agent.engine.tools.port import ToolContext
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["http_fetch"]
 

@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from modular_agent.engine.tools.builtin.read_file import ReadFileOptions, read_f
 from modular_agent.engine.tools.builtin.search_files import SearchFilesOptions, search_files
 from modular_agent.engine.tools.builtin.tool import BuiltinTool, Options, Setup
 from modular_agent.errors import Fault, InvalidInput, Text
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.validation import own_words
 
 __all__ = ["BUILTINS", "Builtin", "build_builtin", "builtin_faults"]

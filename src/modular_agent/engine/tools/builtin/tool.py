@@ -1,7 +1,6 @@
 """What the built-in tools have in common: checked arguments, a time limit, failures that a model can act upon."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,6 +11,7 @@ from modular_agent.engine.tools.arguments import ArgumentSchema
 from modular_agent.engine.tools.outcomes import failed, within
 from modular_agent.engine.tools.port import Effect, ToolContext, ToolOutcome
 from modular_agent.kit.clock import Clock
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.late_model import LateModel
 
 __all__ = ["BuiltinTool", "Options", "Refused", "Run", "Setup"]
