@@ -5,12 +5,11 @@
 
 import asyncio
 import logging
-import sys
 import warnings
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
@@ -27,7 +26,7 @@ from modular_agent.api.middleware.stack import EdgeOptions, middleware_stack
 from modular_agent.api.openapi import install_openapi, operation_id
 from modular_agent.api.pages import install_pages
 from modular_agent.api.routers import ROUTERS
-from modular_agent.api.stopping import Server, Stopping, when_told_to_end
+from modular_agent.api.stopping import Stopping, when_told_to_end
 from modular_agent.api.websocket_protocol import WebSocketProtocol
 from modular_agent.domain.analytics import LiveFigures
 from modular_agent.domain.configuration import LiveValues
@@ -42,9 +41,8 @@ from modular_agent.settings import Settings, check_bind, check_production, envir
 if TYPE_CHECKING:
     from modular_agent.api.metrics import Metrics
 
-__all__ = ["create_app", "serve", "web_server"]
+__all__ = ["create_app", "web_server"]
 
-STARTUP_FAILED: Final = 3  # the exit code of uvicorn
 _log = structlog.get_logger(__name__)
 
 
@@ -188,15 +186,6 @@ def _logs(settings: Settings, environ: dict[str, str]) -> Logs:
         backups=log.backups,
         secrets=secrets_of(environ),
     )
-
-
-def serve(settings: Settings, *, insecure: bool = False) -> None:
-    """Serves until SIGINT or SIGTERM; then drains: no new work, steps in progress finish, clients are told."""
-    app = create_app(settings, insecure=insecure)
-    server = Server(web_server(app, settings), app)
-    server.run()
-    if not server.started:
-        sys.exit(STARTUP_FAILED)
 
 
 def web_server(app: ASGIApp, settings: Settings) -> uvicorn.Config:

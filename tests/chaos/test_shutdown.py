@@ -120,3 +120,21 @@ async def test_a_second_server_on_the_same_data_refuses_to_start(tmp_path: Path,
         session_id = await server.create_session("talk")
         await server.start_run(session_id, plan("still here"), mode="wait")
         await check_session(server, session_id)
+
+
+async def test_a_server_that_is_still_starting_ends_too(tmp_path: Path, model: PlannedModel) -> None:
+    server = ChaosServer(tmp_path, model.url)
+    async with server:
+        await server.kill()
+        await server.spawn()
+
+        async def bound() -> bool:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            except OSError:
+                return False
+            writer.close()
+            return True
+
+        await eventually("its address is bound: long before it answers", bound, every=0.005)
+        await server.terminate(within=20)

@@ -2,14 +2,13 @@
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
-from servers.server_process import PROGRAM, free_port
+from servers.server_process import SERVE, free_port
 
 __all__ = ["StarterServer"]
 
@@ -33,7 +32,7 @@ class StarterServer:
             "SHUTDOWN_GRACE_SECONDS": "1",
         }
         with (self.root / "server.log").open("wb") as log:
-            self._process = subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment, stderr=log, stdout=log)
+            self._process = subprocess.Popen(SERVE, env=environment, stderr=log, stdout=log)
         try:
             self._wait()
             self._prepare()

@@ -29,11 +29,9 @@ import httpx
 import psutil
 from websockets.asyncio.client import ClientConnection, connect
 
-__all__ = ["ServerProcess", "SseEvent", "StartFailed", "eventually", "free_port", "read_sse"]
+__all__ = ["SERVE", "ServerProcess", "SseEvent", "StartFailed", "eventually", "free_port", "read_sse"]
 
-PROGRAM = (
-    "from modular_agent.server import serve; from modular_agent.settings import load_settings; serve(load_settings())"
-)
+SERVE = (sys.executable, "-m", "modular_agent", "serve")
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
 
 
@@ -163,9 +161,7 @@ class ServerProcess:
         with self.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self.prefix,
-                sys.executable,
-                "-c",
-                PROGRAM,
+                *SERVE,
                 env=self._environment(),
                 cwd=self.root,
                 stdout=log,

@@ -81,12 +81,21 @@ def when_told_to_end(call: Callable[[], None]) -> Generator[None]:
 
 
 class Server(uvicorn.Server):
-    """A web server that does not wait for clients who have stopped reading: once all is said they are cut off."""
+    """A web server that does not wait for clients who have stopped reading: once all is said they are cut off.
+
+    To end because a signal asked for it is a success: uvicorn would raise the signal again.
+    """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, *, on_ready: Callable[[], None] | None = None) -> None:
         super().__init__(config)
         self._app = app
         self._on_ready = on_ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -1,6 +1,5 @@
 """`serve`: the server."""
 
-import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -60,14 +59,7 @@ def _serve(terminal: "Terminal", settings: "Settings", *, insecure: bool) -> Non
             style="bold yellow",
         )
     with serving.bind(settings.http.host, settings.http.port) as listening:
-        # uvicorn raises the signal that ended it again when all is drained: the end that was asked for is a success.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _ignore)
         serving.serve(settings, listening, insecure=insecure, on_ready=lambda: _announce(terminal, settings, listening))
-
-
-def _ignore(*_: object) -> None:
-    return
 
 
 def _announce(terminal: "Terminal", settings: "Settings", listening: "socket") -> None:
