@@ -11,6 +11,8 @@ from watchfiles import (
     awatch,  # pyright: ignore[reportUnknownVariableType] - its stop event may be of a library that is not installed
 )
 
+from modular_agent.errors import AgentError
+
 __all__ = ["is_watched", "watch_folder"]
 
 DEBOUNCE_MS: Final = 400  # the longest time that changes are gathered
@@ -65,6 +67,8 @@ async def watch_folder(root: Path, changed: Callable[[], Awaitable[None]], *, st
 async def _call(changed: Callable[[], Awaitable[None]]) -> None:
     try:
         await changed()
+    except AgentError as error:  # a database that has too much to do, or no room: the next period tries again
+        _log.warning("reloading changed files failed", code=error.code, error=str(error))
     except Exception:  # noqa: BLE001 - one bad moment must not end the watching
         _log.exception("reloading changed files failed")
 

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from modular_agent.domain.workflows.watching import is_watched, watch_folder
+from modular_agent.storage.errors import StorageBusy
 
 
 async def until(condition: Callable[[], Awaitable[bool]], *, limit: float = 10.0) -> None:
@@ -76,23 +78,25 @@ async def test_a_missing_folder_does_not_end_the_watching(tmp_path: Path) -> Non
     await asyncio.wait_for(task, 1.0)
 
 
-async def test_a_failing_reload_does_not_end_the_watching(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("failure", "level"), [(LookupError("a fault of ours"), "error"), (StorageBusy(), "warning")])
+async def test_a_failing_reload_does_not_end_the_watching(tmp_path: Path, failure: Exception, level: str) -> None:
     stop, calls = asyncio.Event(), 0
 
     async def changed() -> None:
         nonlocal calls
         calls += 1
-        raise LookupError("a bad moment")
-
-    task = asyncio.create_task(watch_folder(tmp_path, changed, stop=stop))
+        raise failure
 
     async def twice() -> bool:
         (tmp_path / "a.yaml").write_text(str(calls))
         return calls >= 2
 
-    await until(twice)
-    stop.set()
-    await asyncio.wait_for(task, 1.0)
+    with structlog.testing.capture_logs() as lines:
+        task = asyncio.create_task(watch_folder(tmp_path, changed, stop=stop))
+        await until(twice)
+        stop.set()
+        await asyncio.wait_for(task, 1.0)
+    assert {line["log_level"] for line in lines} == {level}
 
 
 @pytest.mark.parametrize(
