@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import aiohttp
 import orjson
@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from modular_agent.engine.providers.errors import ProviderError, ProviderErrorKind
+from modular_agent.engine.providers.poster import Poster, Response
 from modular_agent.engine.providers.refusals import Refusal, read_refusal, reason_of_status
 from modular_agent.engine.providers.sse import EventTooLarge, SSEParser
 from modular_agent.kit.clock import Clock
@@ -25,6 +26,8 @@ LINGER: Final = 0.05
 """Seconds to wait for the end of a body whose last event has come: a connection is kept only if its body was read."""
 
 _SSE_STARTS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+_Response: TypeAlias = Response | aiohttp.ClientResponse
 
 
 class Answer(Protocol):
@@ -76,6 +79,7 @@ class Endpoint:
         self._secrets = tuple(filter(None, (key, *(value for value in headers.values() if len(value) >= MIN_SECRET))))
         self._connect_timeout = connect_timeout
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
+        self._poster = Poster(session, self._url, self._headers, self._timeout)
 
     async def post(self, body: bytes, *, timeout: float, answer: Answer) -> None:  # noqa: ASYNC109
         """Posts `body` and feeds `answer`; `timeout` is in seconds, from here to the end of the answer.
@@ -143,13 +147,7 @@ class Endpoint:
             raise self.error(ProviderErrorKind.BAD_RESPONSE, f"broken JSON ({error}) in: {start}") from error
 
     async def _exchange(self, body: bytes, answer: Answer) -> None:
-        response = await self._session.post(
-            self._url,
-            data=body,
-            headers=self._headers,
-            timeout=self._timeout,
-            allow_redirects=False,
-        )
+        response = await self._posted(body)
         try:
             if response.status != 200:
                 raise await self._failure(response)
@@ -162,7 +160,14 @@ class Endpoint:
             raise
         response.release()
 
-    async def _stream(self, response: aiohttp.ClientResponse, answer: Answer, first: bytes) -> None:
+    async def _posted(self, body: bytes) -> _Response:
+        if not self._session.trust_env:
+            return await self._poster.post(body)
+        return await self._session.post(
+            self._url, data=body, headers=self._headers, timeout=self._timeout, allow_redirects=False
+        )
+
+    async def _stream(self, response: _Response, answer: Answer, first: bytes) -> None:
         parser = SSEParser()
         content = response.content
         chunk = first or await content.readany()
@@ -176,7 +181,7 @@ class Endpoint:
             if answer.event(data):
                 return
 
-    async def _finish(self, response: aiohttp.ClientResponse) -> None:
+    async def _finish(self, response: _Response) -> None:
         """Reads the end of a body after its last event, so that the connection can be used again."""
         if response.content.at_eof():
             return
@@ -187,7 +192,7 @@ class Endpoint:
         except (TimeoutError, aiohttp.ClientError):
             response.close()  # the answer is complete; only the connection is lost
 
-    async def _whole(self, response: aiohttp.ClientResponse, answer: Answer) -> None:
+    async def _whole(self, response: _Response, answer: Answer) -> None:
         """An answer that does not call itself a stream: JSON, or a stream under a wrong name."""
         chunk = await response.content.readany()
         if chunk.lstrip().startswith(_SSE_STARTS):
@@ -209,7 +214,7 @@ class Endpoint:
             raise self.error(ProviderErrorKind.BAD_RESPONSE, detail, retryable=False)
         answer.document(self.parse(data))
 
-    async def _failure(self, response: aiohttp.ClientResponse) -> ProviderError:
+    async def _failure(self, response: _Response) -> ProviderError:
         status = response.status
         retry_after = self._retry_after(response.headers)
         if status < 400:

@@ -238,7 +238,9 @@ class ModelFactory:
         if self._session is None or self._session.closed:
             import aiohttp
 
-            connector = aiohttp.TCPConnector(
+            from modular_agent.engine.providers.poster import Connector
+
+            connector = Connector(
                 limit=self._max_connections,
                 limit_per_host=self._max_connections_per_host,
                 ttl_dns_cache=300,
