@@ -61,10 +61,11 @@ class Account:
         self.calls -= held.calls
         self.tokens -= held.tokens
         self.cost_nano -= held.cost_nano
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     async def changed(self) -> None:
         """Returns when a call that holds something has ended."""
@@ -87,10 +88,6 @@ class Pot:
         """Begins a new day; calls in progress give back what they hold to the day on which they began."""
         if day > self.day:
             self.day, self.on_day = day, Account()
-
-    def charge(self, spent: Spent) -> None:
-        self.in_all.spent.add(spent)
-        self.on_day.spent.add(spent)
 
 
 class Ledger:

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 NANO: Final = 1_000_000_000
+_NEVER: Final = -1
 LIMIT_NAMES: Final = ("max_iterations", "max_tokens", "max_cost_usd", "max_seconds", "max_steps")
 
 Limits: TypeAlias = Mapping[str, Any]  # by LIMIT_NAMES: a number or None; and `on_exceed`
@@ -123,6 +124,8 @@ class Budget:
         self._is_open = False
         self._due = Spent()
         self.run = Account(Spent(active_us=active_us))
+        self._charged: tuple[Account, ...] = (self.run,)
+        self._charged_on = _NEVER
         self.steps = 0  # of the run; whoever counts them says so
 
     async def open(self) -> None:
@@ -130,12 +133,12 @@ class Budget:
         bound = {bound.scope for bound in self._terms.bounds}
         shared = [scope for scope in self._terms.scopes if scope.kind is not ScopeKind.SESSION or scope in bound]
         self._pots = {pot.scope: pot for pot in await self._ledger.open(shared)}
-        self._is_open = True
+        self._is_open, self._charged_on = True, _NEVER
 
     def close(self) -> None:
         """To be called once all charges are stored, or refused."""
         self._ledger.close([*self._pots.values()])
-        self._pots, self._is_open = {}, False
+        self._pots, self._is_open, self._charged_on = {}, False, _NEVER
 
     def replay(self, calls: Iterable[ModelCall], *, steps: int) -> None:
         """Takes over what the run used before a restart or pause: it is stored, and charged already."""
@@ -214,15 +217,10 @@ class Budget:
 
     def hold(self, need: Need) -> Reservation:
         """Holds what a call may use at most; give it to `settle` or back with `release`."""
-        accounts = [self.run]
-        day = self._ledger.day
-        for pot in self._pots.values():
-            pot.turn_to(day)
-            accounts += (pot.in_all, pot.on_day)
-        reservation = Reservation(need.most, tuple(accounts))
+        accounts = self._accounts()
         for account in accounts:
             account.hold(need.most)
-        return reservation
+        return Reservation(need.most, accounts)
 
     def settle(self, reservation: Reservation, call: ModelCall, *, model: str) -> list[Charge]:
         """Gives a reservation back and counts what the call really used; to be stored with the call.
@@ -231,31 +229,51 @@ class Budget:
         """
         spent = Spent.of(call)
         self._ledger.learn(model, answer=call.completion_tokens, spent=spent)
-        self._spend(spent)
-        charges = self.charges()
+        self._since(spent)
+        for account in self._accounts():
+            account.spent.add(spent)
+        self._due.add(spent)
+        charges = self._taken()
         reservation.release()  # last: those who wait look at what was used
         return charges
 
     def charges(self) -> list[Charge]:
         """What was used and is not stored yet: the caller has it stored."""
         self._tick()
+        return self._taken()
+
+    def _taken(self) -> list[Charge]:
+        if not self._terms.scopes or not any(self._due.numbers()):
+            return []
         due, self._due = self._due, Spent()
-        return [Charge(self._terms.scopes, self._ledger.day, due)] if self._terms.scopes and any(due.numbers()) else []
+        return [Charge(self._terms.scopes, self._ledger.day, due)]
 
     def _tick(self) -> None:
         """Counts the steps and seconds since the last look."""
+        since = Spent()
+        self._since(since)
+        if since.steps or since.active_us:
+            for account in self._accounts():
+                account.spent.add_time(since)
+            self._due.add_time(since)
+
+    def _since(self, spent: Spent) -> None:
+        """Adds the steps and seconds since the last look."""
         if self._is_open:
             active_us = int(self._elapsed() * MICROSECONDS)
-            self._spend(Spent(steps=self.steps - self._ticked_steps, active_us=active_us - self._ticked_us))
+            spent.steps, spent.active_us = self.steps - self._ticked_steps, active_us - self._ticked_us
             self._ticked_us, self._ticked_steps = active_us, self.steps
 
-    def _spend(self, spent: Spent) -> None:
+    def _accounts(self) -> tuple[Account, ...]:
+        """What the run is charged to now: its own account, and each scope's in all and on the current day."""
         day = self._ledger.day
-        self.run.spent.add(spent)
-        self._due.add(spent)
-        for pot in self._pots.values():
-            pot.turn_to(day)
-            pot.charge(spent)
+        if day != self._charged_on:
+            accounts = [self.run]
+            for pot in self._pots.values():
+                pot.turn_to(day)
+                accounts += (pot.in_all, pot.on_day)
+            self._charged, self._charged_on = tuple(accounts), day
+        return self._charged
 
     # -- looking -----------------------------------------------------------------------------------------------
 
@@ -274,7 +292,8 @@ class Budget:
 
     def cost_usd(self, spent: Spent) -> float:
         """What limits of money count: what was paid, and an assumed price for what has none."""
-        return (spent.cost_nano + self.assumed_nano(spent.unpriced_tokens)) / NANO
+        assumed = self.assumed_nano(spent.unpriced_tokens) if spent.unpriced_tokens else 0
+        return (spent.cost_nano + assumed) / NANO
 
     def spent(self) -> dict[str, Any]:
         """What the run used, as JSON."""

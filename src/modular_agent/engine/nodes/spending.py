@@ -12,7 +12,7 @@ from modular_agent.engine.nodes.visit import Visit
 from modular_agent.engine.providers.chain import ModelChain
 from modular_agent.engine.providers.messages import leading_systems
 from modular_agent.engine.providers.port import Message, ToolSchema, Usage
-from modular_agent.engine.providers.tokens import estimate_messages, estimate_tools
+from modular_agent.engine.providers.tokens import estimate_messages
 from modular_agent.events import RecordType
 from modular_agent.kit.clock import rfc3339, utc_datetime
 
@@ -44,8 +44,8 @@ def need_of(
     if not with_money and not budget.counts("max_tokens"):
         return Need(calls=1, most=Held(calls=1))
     lead = leading_systems(messages)
-    prompt = estimate_messages(messages[:lead]) + estimate_tools(tools)
-    prompt += visit.context.conversations.tokens.of(messages[lead:])
+    known = visit.context.conversations
+    prompt = estimate_messages(messages[:lead]) + known.tools.of(tools) + known.tokens.of(messages[lead:])
     limit = int(parameters.get("max_tokens") or 0)
     names = [(model.provider, model.model) for model in chain.models]
     return Need(calls=1, tokens=prompt + limit, most=_most(visit, names, prompt, limit=limit, with_money=with_money))

@@ -17,6 +17,7 @@ from modular_agent.engine.providers.json_schemas import drop_keywords, is_closed
 from modular_agent.engine.providers.messages import leading_systems
 from modular_agent.engine.providers.openai_stream import OpenAIAnswer
 from modular_agent.engine.providers.port import ChatRequest, Completion, DeltaSink, Message, ToolSchema
+from modular_agent.engine.providers.remembered import Remembered
 from modular_agent.kit.clock import Clock, SystemClock
 from modular_agent.kit.dataclass import dataclass
 
@@ -99,6 +100,7 @@ class OpenAIModel:
         self._served_by = served_by or ("" if base_url == DEFAULT_BASE_URL else base_url)
         self._asks_usage = self._dialect.asks_usage
         self._sent = Folded(self._extended, b"")
+        self._tools = Remembered(self._encoded_tools)
         self._endpoint = Endpoint(
             session,
             url=base_url.rstrip("/") + "/chat/completions",
@@ -150,7 +152,7 @@ class OpenAIModel:
         lead = leading_systems(request.messages)
         parts = [self._encoded(message) for message in request.messages[:lead]]
         if request.tools:
-            body["tools"] = [_wire_tool(tool, dialect) for tool in request.tools]
+            body["tools"] = orjson.Fragment(self._tools.of(request.tools))
         for key, value in {**self._parameters, **request.parameters}.items():
             if value is None or key in _OWN_KEYS or (key in _TOOL_PARAMETERS and not request.tools):
                 continue
@@ -171,6 +173,9 @@ class OpenAIModel:
     def _extended(self, wire: bytes, messages: Sequence[Message]) -> bytes:
         """What was sent of a conversation, with more messages behind it: JSON values separated by commas."""
         return b",".join([*([wire] if wire else []), *map(self._encoded, messages)])
+
+    def _encoded_tools(self, tools: Sequence[ToolSchema]) -> bytes:
+        return self._dumps([_wire_tool(tool, self._dialect) for tool in tools])
 
     def _encoded(self, message: Message) -> bytes:
         return self._dumps(_wire_message(message, self._dialect))

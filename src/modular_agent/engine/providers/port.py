@@ -75,7 +75,7 @@ class ChatRequest:
 
     `parameters` are the provider-neutral ones (`temperature`, `max_tokens`, `top_p`, `stop`, `seed`, `tool_choice`,
     `parallel_tool_calls`, `response_schema`) plus any of the provider's own. `timeout` is in seconds, for the whole
-    call.
+    call. Nobody changes `tools`: what is made of them is remembered.
     """
 
     messages: Sequence[Message]
