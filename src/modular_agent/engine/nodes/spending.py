@@ -58,8 +58,10 @@ def need_of_unknown(visit: Visit, provider: str, model: str, prompt: int) -> Nee
 
 
 def _most(visit: Visit, models: Sequence[tuple[str, str]], prompt: int, *, limit: int, with_money: bool) -> Held:
-    known = (visit.context.budget.known(model) for _, model in models)
-    answer = limit or max(USUAL_ANSWER, *(each.answer for each in known if each is not None), 0)
+    answer = limit
+    if not answer:
+        known = [known for _, model in models if (known := visit.context.budget.known(model)) is not None]
+        answer = max([USUAL_ANSWER, *[each.answer for each in known]])
     cost = max(_price(visit, provider, model, prompt, answer) for provider, model in models) if with_money else 0
     return Held(calls=1, tokens=prompt + answer, cost_nano=cost)
 
@@ -69,11 +71,10 @@ def _price(visit: Visit, provider: str, model: str, prompt: int, answer: int) ->
     context = visit.context
     usage, known = Usage(prompt_tokens=prompt, completion_tokens=answer), context.budget.known(model)
     price = context.prices.price(provider, model, usage, context.clock.now_us())
-    assumed = context.budget.assumed_nano(usage.total_tokens)
-    if price is None and known is None:
-        return UNSEEN * assumed
-    seen = 0 if known is None else round(known.nano_per_token * usage.total_tokens)
-    return max(seen, assumed if price is None else price.amount_nano)
+    expected = context.budget.assumed_nano(prompt + answer) if price is None else price.amount_nano
+    if known is None:
+        return UNSEEN * expected if price is None else expected
+    return max(round(known.nano_per_token * (prompt + answer)), expected)
 
 
 async def hold(visit: Visit, need: Need) -> Reservation:

@@ -73,16 +73,18 @@ class OpenAIAnswer:
 
     def event(self, data: bytes) -> bool:
         """Takes one chunk; true at `[DONE]`."""
-        if data == b"[DONE]" or data.strip() == b"[DONE]":
+        if data.startswith(b"{"):
+            self._chunk(self._endpoint.parse(data), "delta")
+        elif data.strip() == b"[DONE]":
             self._done = True
             return True
-        if data:
-            self._chunk(self._endpoint.parse(data), "delta")
+        elif data:
+            self._checked(self._endpoint.parse(data), "delta")
         return False
 
     def document(self, document: Any) -> None:  # any JSON value
         """Takes a whole answer, from a server that does not stream."""
-        self._chunk(document, "message")
+        self._checked(document, "message")
         if isinstance(document, dict) and not cast("dict[str, Any]", document).get("choices"):
             raise self._endpoint.error(ProviderErrorKind.BAD_RESPONSE, "an answer without choices", retryable=False)
         self._done = True
@@ -110,25 +112,29 @@ class OpenAIAnswer:
             served_by=self._served_by,
         )
 
-    def _chunk(self, chunk: Any, part: str) -> None:  # any JSON value
+    def _checked(self, chunk: Any, part: str) -> None:  # any JSON value
         if not isinstance(chunk, dict):
             raise self._endpoint.error(ProviderErrorKind.BAD_RESPONSE, "an answer that is not a JSON object")
-        chunk = cast("dict[str, Any]", chunk)
-        choices = chunk.get("choices")
+        self._chunk(cast("dict[str, Any]", chunk), part)
+
+    def _chunk(self, chunk: dict[str, Any], part: str) -> None:
+        choices: Any = chunk.get("choices")
         if not choices:
             self._check_error(chunk)
         elif isinstance(choices, list):
-            choice = cast("list[Any]", choices)[0]
-            if isinstance(choice, dict) and not cast("dict[str, Any]", choice).get("index"):
-                self._choice(cast("dict[str, Any]", choice), part)
-        if chunk.get("usage"):
-            self._usage = chunk["usage"]
+            choice: Any = chunk["choices"][0]
+            if isinstance(choice, dict):
+                self._choice(choice, part)
+        if usage := chunk.get("usage"):
+            self._usage = usage
         if not self._named and isinstance(model := chunk.get("model"), str) and model:
             self._named = True
             self._model = model.removeprefix("models/")  # Google's long form
 
-    def _choice(self, choice: dict[str, Any], part: str) -> None:
-        delta = cast("dict[str, Any] | None", choice.get(part))
+    def _choice(self, choice: Any, part: str) -> None:  # a JSON object
+        if choice.get("index"):
+            return
+        delta: dict[str, Any] | None = choice.get(part)
         if delta:
             text = delta.get("content") or delta.get("refusal")
             if text:

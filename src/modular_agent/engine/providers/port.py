@@ -112,12 +112,12 @@ class Usage:
     cost_usd: str | None = None
 
     def __post_init__(self) -> None:
-        counts = (self.prompt_tokens, self.completion_tokens, self.cached_tokens, self.cache_write_tokens)
-        if min(*counts, self.reasoning_tokens) < 0:
+        cached, written, reasoning = self.cached_tokens, self.cache_write_tokens, self.reasoning_tokens
+        if cached < 0 or written < 0 or reasoning < 0 or self.prompt_tokens < 0 or self.completion_tokens < 0:
             raise ValueError("a token count is negative")
-        if self.cached_tokens + self.cache_write_tokens > self.prompt_tokens:
+        if cached + written > self.prompt_tokens:
             raise ValueError("more cached tokens than prompt tokens")
-        if self.reasoning_tokens > self.completion_tokens:
+        if reasoning > self.completion_tokens:
             raise ValueError("more reasoning tokens than completion tokens")
 
     @property

@@ -9,7 +9,7 @@ version is bound in `pyproject.toml`, and a test compares what both ways send an
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Final, cast
 
 import aiohttp
 from aiohttp import hdrs
@@ -17,7 +17,9 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_writer import _serialize_headers  # pyright: ignore[reportPrivateUsage]
+from aiohttp.http_writer import (
+    _serialize_headers,  # pyright: ignore[reportPrivateUsage,reportUnknownVariableType]  # in C, without types
+)
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -37,8 +39,13 @@ class _Handler(ResponseHandler):
 class Connector(aiohttp.TCPConnector):
     """aiohttp's pool, of connections that are cheaper to read from."""
 
-    def __init__(self, **options: Any) -> None:  # those of `TCPConnector`
-        super().__init__(**options)
+    def __init__(self, *, limit: int, limit_per_host: int, ttl_dns_cache: int, keepalive_timeout: float) -> None:
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # an option that is left out
+            limit=limit,
+            limit_per_host=limit_per_host,
+            ttl_dns_cache=ttl_dns_cache,
+            keepalive_timeout=keepalive_timeout,
+        )
         self._factory = partial(_Handler, loop=self._loop)
 
 
@@ -122,7 +129,8 @@ class Poster:
         )
         headers = request.headers.copy()
         del headers[hdrs.CONTENT_LENGTH]
-        whole = _serialize_headers(f"{hdrs.METH_POST} {self._url.raw_path_qs} HTTP/1.1", headers)
+        line = f"{hdrs.METH_POST} {self._url.raw_path_qs} HTTP/1.1"
+        whole = cast("bytes", _serialize_headers(line, headers))
         self._head = whole.removesuffix(b"\r\n") + b"Content-Length: "
         self._request = request
         return request
