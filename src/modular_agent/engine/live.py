@@ -1,7 +1,6 @@
 """Which nodes of a run are executing right now: a run has stopped only when none is."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -12,14 +11,15 @@ class LiveNodes:
     """A register that every node enters and leaves, whatever ends it."""
 
     def __init__(self) -> None:
-        self._nodes: Counter[str] = Counter()
+        self._nodes: dict[str, int] = {}
         self._empty = asyncio.Event()
         self._empty.set()
 
     def enter(self, node: str) -> Callable[[], None]:
         """Says that a node executes, until what this answers is called."""
-        self._nodes[node] += 1
-        self._empty.clear()
+        if not self._nodes:
+            self._empty.clear()
+        self._nodes[node] = self._nodes.get(node, 0) + 1
         return partial(self._leave, node)
 
     def _leave(self, node: str) -> None:

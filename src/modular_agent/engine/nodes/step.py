@@ -75,6 +75,9 @@ class Step:
         self.name = name
         self._body = body
         self._policy = policy
+        self._executed = self._timed if policy.timeout is not None else body
+        if policy.cache is not None:
+            self._executed = self._cached
 
     def node(self) -> NodeCall:
         """What LangGraph calls."""
@@ -135,7 +138,7 @@ class Step:
         retry = self._policy.retry
         while True:
             try:
-                return self._checked(visit, await self._cached(visit))
+                return self._checked(visit, await self._executed(visit))
             except GraphBubbleUp:
                 raise
             except Exception as error:
@@ -161,8 +164,7 @@ class Step:
 
     async def _cached(self, visit: Visit) -> Updates:
         cache = self._policy.cache
-        if cache is None:
-            return await self._timed(visit)
+        assert cache is not None
         key = cache.key(visit.state, visit.sent)
         updates = cache.get(key, visit.context.clock.monotonic())
         if updates is None:
@@ -171,14 +173,12 @@ class Step:
         return updates
 
     async def _timed(self, visit: Visit) -> Updates:
-        if self._policy.timeout is None:
-            return await self._body(visit)
         limit = asyncio.timeout(self._policy.timeout)
         try:
             async with limit:
                 return await self._body(visit)
         except TimeoutError as error:
-            if not limit.expired():
+            if self._policy.timeout is None or not limit.expired():
                 raise
             raise NodeTimedOut(node=visit.node, seconds=self._policy.timeout) from error
 

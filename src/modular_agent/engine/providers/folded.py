@@ -18,6 +18,7 @@ MAX_BYTES: Final = 32 * 1024 * 1024
 class _Known(NamedTuple, Generic[T]):
     messages: list[Message]
     value: T
+    size: int  # bytes
 
 
 class Folded(Generic[T]):
@@ -52,20 +53,22 @@ class Folded(Generic[T]):
         known = self._known.pop(id(asked[0]), None)  # a remembered message is alive: no other has its identity
         value, length = self._start, 0
         if known is not None:
-            self._add(known, -1)
+            self._forget(known)
             if asked[: len(known.messages)] == known.messages:
                 value, length = known.value, len(known.messages)
         if length < len(asked):
             value = self._extend(value, asked[length:])
-        self._known[id(asked[0])] = now = _Known(asked, value)
-        self._add(now, 1)
+        size = len(value) if isinstance(value, bytes) else 0
+        self._known[id(asked[0])] = _Known(asked, value, size)
+        self._messages += len(asked)
+        self._bytes += size
         while self._known and self._is_full():
-            self._add(self._known.popitem(last=False)[1], -1)
+            self._forget(self._known.popitem(last=False)[1])
         return value
 
-    def _add(self, known: _Known[T], sign: int) -> None:
-        self._messages += sign * len(known.messages)
-        self._bytes += sign * (len(known.value) if isinstance(known.value, bytes) else 0)
+    def _forget(self, known: _Known[T]) -> None:
+        self._messages -= len(known.messages)
+        self._bytes -= known.size
 
     def _is_full(self) -> bool:
         too_many = len(self._known) > MAX_CONVERSATIONS or self._messages > self._max_messages

@@ -12,6 +12,7 @@ from jsonschema.validators import Draft202012Validator, validator_for
 from referencing import Registry
 
 from modular_agent.engine.tools.outcomes import failed
+from modular_agent.engine.tools.plain_schema import fitting, is_fitting
 from modular_agent.engine.tools.port import ToolOutcome
 
 __all__ = ["ArgumentSchema", "parse_arguments"]
@@ -55,10 +56,11 @@ class ArgumentSchema:
             kind.check_schema(cast(Any, schema))
         except SchemaError:
             self.usable = False  # a server's own mistake: the server checks the arguments itself
+        self._plain = fitting(schema) if self.usable else None
 
     def check(self, arguments: Mapping[str, Any]) -> ToolOutcome | None:
         """None when `arguments` fit, else an outcome that names every fault (the first ten)."""
-        if not self.usable:
+        if not self.usable or (self._plain is not None and is_fitting(arguments, self._plain)):
             return None
         try:
             faults = sorted(self._validator.iter_errors(cast(Any, arguments)), key=_place)
