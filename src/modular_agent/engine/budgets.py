@@ -229,7 +229,7 @@ class Budget:
         """
         spent = Spent.of(call)
         self._ledger.learn(model, answer=call.completion_tokens, spent=spent)
-        self._since(spent)
+        spent.steps, spent.active_us = self._since()
         for account in self._accounts():
             account.spent.add(spent)
         self._due.add(spent)
@@ -250,19 +250,19 @@ class Budget:
 
     def _tick(self) -> None:
         """Counts the steps and seconds since the last look."""
-        since = Spent()
-        self._since(since)
-        if since.steps or since.active_us:
-            for account in self._accounts():
-                account.spent.add_time(since)
-            self._due.add_time(since)
+        steps, active_us = self._since()
+        for spent in (self._due, *[account.spent for account in self._accounts()]):
+            spent.steps += steps
+            spent.active_us += active_us
 
-    def _since(self, spent: Spent) -> None:
-        """Adds the steps and seconds since the last look."""
-        if self._is_open:
-            active_us = int(self._elapsed() * MICROSECONDS)
-            spent.steps, spent.active_us = self.steps - self._ticked_steps, active_us - self._ticked_us
-            self._ticked_us, self._ticked_steps = active_us, self.steps
+    def _since(self) -> tuple[int, int]:
+        """The steps and microseconds since the last look."""
+        if not self._is_open:
+            return 0, 0
+        active_us = int(self._elapsed() * MICROSECONDS)
+        since = self.steps - self._ticked_steps, active_us - self._ticked_us
+        self._ticked_us, self._ticked_steps = active_us, self.steps
+        return since
 
     def _accounts(self) -> tuple[Account, ...]:
         """What the run is charged to now: its own account, and each scope's in all and on the current day."""

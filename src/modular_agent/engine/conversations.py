@@ -2,22 +2,33 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from modular_agent.engine.pairing import WHOLE, Pairing, pairing
 from modular_agent.engine.providers.folded import Folded
-from modular_agent.engine.providers.port import ToolSchema
+from modular_agent.engine.providers.port import Message, ToolSchema
 from modular_agent.engine.providers.remembered import Remembered
 from modular_agent.engine.providers.tokens import estimate_messages, estimate_tools
 
-__all__ = ["Conversations"]
+__all__ = ["Conversations", "Reading"]
 
 
-def _tokens() -> Folded[int]:
-    return Folded(lambda tokens, messages: tokens + estimate_messages(messages), 0)
+class Reading(NamedTuple):
+    """A conversation, gone over: its tokens, estimated, and whether calls and results stand together."""
+
+    tokens: int
+    pairing: Pairing
 
 
-def _pairing() -> Folded[Pairing]:
-    return Folded(pairing, WHOLE)
+NOTHING: Final = Reading(0, WHOLE)
+
+
+def _read(before: Reading, messages: Sequence[Message]) -> Reading:
+    return Reading(before.tokens + estimate_messages(messages), pairing(before.pairing, messages))
+
+
+def _readings() -> Folded[Reading]:
+    return Folded(_read, NOTHING)
 
 
 def _tools() -> Remembered[Sequence[ToolSchema], int]:
@@ -26,9 +37,7 @@ def _tools() -> Remembered[Sequence[ToolSchema], int]:
 
 @dataclass(slots=True)
 class Conversations:
-    """`tokens` are estimates, `pairing` says whether calls and results stand together; `tools` are the tokens of a
-    node's tools."""
+    """`readings` are of conversations without their system prompt, `tools` the tokens of a node's tools."""
 
-    tokens: Folded[int] = field(default_factory=_tokens)
-    pairing: Folded[Pairing] = field(default_factory=_pairing)
+    readings: Folded[Reading] = field(default_factory=_readings)
     tools: Remembered[Sequence[ToolSchema], int] = field(default_factory=_tools)

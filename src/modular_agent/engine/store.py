@@ -108,11 +108,6 @@ class Spent:
         self.steps += other.steps
         self.active_us += other.active_us
 
-    def add_time(self, other: "Spent") -> None:
-        """Adds what is used without a call: steps and time."""
-        self.steps += other.steps
-        self.active_us += other.active_us
-
     def numbers(self) -> tuple[int, ...]:
         """The values, in the order of the fields."""
         return (self.calls, self.tokens, self.unpriced_tokens, self.cost_nano, self.steps, self.active_us)

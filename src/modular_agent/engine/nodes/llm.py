@@ -18,6 +18,7 @@ from modular_agent.engine.nodes.visit import Updates, Visit
 from modular_agent.engine.pairing import WHOLE, paired
 from modular_agent.engine.prompts import Prompt
 from modular_agent.engine.providers.port import Message, ToolSchema
+from modular_agent.engine.providers.tokens import estimate_messages
 from modular_agent.engine.state import PROMPTS
 from modular_agent.engine.store import InboxMessage
 from modular_agent.kit.dataclass import dataclass
@@ -75,9 +76,15 @@ class Llm:
         if self.output is not None:
             parameters["response_schema"] = self.output
         references = _references(system, messages)
-        if context.conversations.pairing.of(messages) != WHOLE:
+        reading = context.conversations.readings.of(messages)
+        if reading.pairing != WHOLE:
             messages, references = paired(messages), {**references, "mended": True}
-        conversation = Conversation(messages=[system, *messages] if system else messages, references=references)
+            reading = context.conversations.readings.of(messages)
+        conversation = Conversation(
+            messages=[system, *messages] if system else messages,
+            references=references,
+            tokens=reading.tokens + estimate_messages([system] if system else ()),
+        )
         inbox_ids = [each.inbox_id for each in taken]
         try:
             message = await call_model(

@@ -33,10 +33,11 @@ __all__ = ["Conversation", "call_model"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """What a model is sent, and the references to records by which the log says so."""
+    """What a model is sent, the references to records by which the log says so, and about how many tokens it has."""
 
     messages: Sequence[Message]
     references: Mapping[str, Any]
+    tokens: int
 
 
 async def call_model(
@@ -56,7 +57,7 @@ async def call_model(
         if note not in context.notes:
             context.notes.add(note)
             context.emit(context.record(RecordType.LOG, visit.node, level="warning", message=note))
-    held = await hold(visit, need_of(visit, chain, conversation.messages, tools=tools, parameters=parameters))
+    held = await hold(visit, need_of(visit, chain, conversation.tokens, tools=tools, parameters=parameters))
     observer = _CallLog(visit, conversation.references, parameters, tools, held)
     request = ChatRequest(messages=conversation.messages, tools=tools, parameters=parameters, timeout=chain.timeout)
     try:

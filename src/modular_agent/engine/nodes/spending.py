@@ -10,9 +10,7 @@ from modular_agent.engine.errors import LimitReached, SharedLimitReached
 from modular_agent.engine.nodes.asking import ask, object_form
 from modular_agent.engine.nodes.visit import Visit
 from modular_agent.engine.providers.chain import ModelChain
-from modular_agent.engine.providers.messages import leading_systems
-from modular_agent.engine.providers.port import Message, ToolSchema, Usage
-from modular_agent.engine.providers.tokens import estimate_messages
+from modular_agent.engine.providers.port import ToolSchema, Usage
 from modular_agent.events import RecordType
 from modular_agent.kit.clock import rfc3339, utc_datetime
 
@@ -29,12 +27,12 @@ UNSEEN: Final = 10  # times the assumed price: the first call of a model whose p
 def need_of(
     visit: Visit,
     chain: ModelChain,
-    messages: Sequence[Message],
+    tokens: int,
     *,
     tools: Sequence[ToolSchema],
     parameters: Mapping[str, Any],
 ) -> Need:
-    """What a call of a model needs, estimated as far as a limit asks for it.
+    """What a call of a model with a conversation of so many `tokens` needs, as far as a limit asks for it.
 
     The most it may use is the prompt with the answer's `max_tokens`; where there is none, with the longest answer of
     that model so far, or a usual one.
@@ -43,9 +41,7 @@ def need_of(
     with_money = budget.counts("max_cost_usd")
     if not with_money and not budget.counts("max_tokens"):
         return Need(calls=1, most=Held(calls=1))
-    lead = leading_systems(messages)
-    known = visit.context.conversations
-    prompt = estimate_messages(messages[:lead]) + known.tools.of(tools) + known.tokens.of(messages[lead:])
+    prompt = tokens + visit.context.conversations.tools.of(tools)
     limit = int(parameters.get("max_tokens") or 0)
     names = [(model.provider, model.model) for model in chain.models]
     return Need(calls=1, tokens=prompt + limit, most=_most(visit, names, prompt, limit=limit, with_money=with_money))

@@ -79,7 +79,8 @@ class Endpoint:
         self._secrets = tuple(filter(None, (key, *(value for value in headers.values() if len(value) >= MIN_SECRET))))
         self._connect_timeout = connect_timeout
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
-        self._poster = Poster(session, self._url, self._headers, self._timeout)
+        poster = Poster(session, self._url, self._headers, self._timeout)
+        self._posted = self._through_proxy if session.trust_env else poster.post
 
     async def post(self, body: bytes, *, timeout: float, answer: Answer) -> None:  # noqa: ASYNC109
         """Posts `body` and feeds `answer`; `timeout` is in seconds, from here to the end of the answer.
@@ -160,9 +161,7 @@ class Endpoint:
             raise
         response.release()
 
-    async def _posted(self, body: bytes) -> _Response:
-        if not self._session.trust_env:
-            return await self._poster.post(body)
+    async def _through_proxy(self, body: bytes) -> aiohttp.ClientResponse:
         return await self._session.post(
             self._url, data=body, headers=self._headers, timeout=self._timeout, allow_redirects=False
         )

@@ -1,9 +1,9 @@
 """The schemas that most tools have, objects of simple values, checked without going over them again for each call."""
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
-__all__ = ["fitting", "is_fitting"]
+__all__ = ["Plain", "fitting", "is_fitting"]
 
 _Fields: TypeAlias = Mapping[str, tuple[frozenset[type], frozenset[str] | None]]
 Plain: TypeAlias = tuple[_Fields, frozenset[str]]
@@ -19,6 +19,7 @@ _TYPES: Final[Mapping[str, frozenset[type]]] = {
 _SAYING_NOTHING: Final = frozenset({"title", "description", "default", "examples"})
 _OBJECT: Final = frozenset({"type", "properties", "required", "additionalProperties"}) | _SAYING_NOTHING
 _FIELD: Final = frozenset({"type", "enum"}) | _SAYING_NOTHING
+_NO_FIELD: Final[Mapping[str, Any]] = {}
 
 
 def fitting(schema: Mapping[str, Any]) -> Plain | None:
@@ -27,10 +28,9 @@ def fitting(schema: Mapping[str, Any]) -> Plain | None:
         return None
     fields: dict[str, tuple[frozenset[type], frozenset[str] | None]] = {}
     for name, field in schema.get("properties", {}).items():
-        if not isinstance(field, Mapping) or not field.keys() <= _FIELD:
-            return None
-        kind, values = field.get("type"), field.get("enum")
-        if not isinstance(kind, str) or kind not in _TYPES:
+        said = cast("Mapping[str, Any]", field) if isinstance(field, Mapping) else _NO_FIELD
+        kind, values = said.get("type"), said.get("enum")
+        if not said.keys() <= _FIELD or not isinstance(kind, str) or kind not in _TYPES:
             return None
         if values is not None and not (kind == "string" and all(isinstance(value, str) for value in values)):
             return None
