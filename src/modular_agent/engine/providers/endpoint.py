@@ -69,9 +69,9 @@ class Endpoint:
                 hdrs.ACCEPT: "text/event-stream",
                 hdrs.ACCEPT_ENCODING: "identity",  # a compressed stream waits in the compressor
                 hdrs.USER_AGENT: "modular-agent",
-                **headers,
             }
         )
+        self._headers.update(headers)  # whatever their letters' case
         self._provider = provider
         self._model = model
         self._clock = clock
