@@ -74,7 +74,8 @@ class PromptFailed(AgentError):
 class Prompt:
     """A compiled prompt. Safe to render from several threads.
 
-    `names` are the variables that it reads, `includes` the files that it includes. Made by `PromptSet`.
+    `names` are the variables that it reads, `includes` the files that it includes, `text` what it always says, once it
+    is known that it has no variables and what it says. Made by `PromptSet`.
     """
 
     def __init__(
@@ -93,18 +94,17 @@ class Prompt:
         self.includes = includes
         self._template = template
         self._is_constant = is_constant
-        self._text: str | None = None
+        self.text: str | None = None
 
     def render(self, state: Mapping[str, Any], *, now: datetime, extra: Mapping[str, Any] = _NOTHING) -> str:
-        """The text; of a prompt without variables always the same. Raises `PromptFailed` with file and line.
+        """The text. Raises `PromptFailed` with file and line.
 
         `state` may hold `messages` (for `input`); `extra` holds the place's own variables and wins.
         """
-        if not self._is_constant:
-            return self._render(state, now=now, extra=extra)
-        if self._text is None:
-            self._text = self._render(state, now=now, extra=extra)
-        return self._text
+        text = self._render(state, now=now, extra=extra)
+        if self._is_constant:
+            self.text = text
+        return text
 
     def _render(self, state: Mapping[str, Any], *, now: datetime, extra: Mapping[str, Any]) -> str:
         variables: dict[str, Any] = {**state, "state": state, "now": now, "range": _Rounds().range}

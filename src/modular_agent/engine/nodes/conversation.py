@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 _EXTRA_FIELDS: Final = frozenset({"tool_calls", "tool_call_id", "name", "reasoning"})
+_MAPPINGS: Final = (dict, Mapping)  # a dictionary is told at once, any other mapping after a search
 _ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
 
 
@@ -41,9 +42,9 @@ def normalised(value: Any, *, node: str, role: str = "assistant") -> list[Messag
 def _one(item: Any, node: str, role: str) -> Message:
     if isinstance(item, str):
         item = {"role": role, "content": item}
-    if not isinstance(item, Mapping) or cast("Mapping[str, Any]", item).get("role") not in _ROLES:
+    message = cast("Message", dict(cast("Mapping[str, Any]", item)) if isinstance(item, _MAPPINGS) else {})
+    if message.get("role") not in _ROLES:
         raise OutputInvalid(node=node, reason="a message is text or {role, content, ...}")
-    message = cast("Message", dict(cast("Mapping[str, Any]", item)))
     message.setdefault("content", None)
     if "id" not in message:
         message["id"] = new_id("rec")

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from functools import lru_cache
 from typing import Any, cast
 
 import orjson
@@ -127,7 +128,7 @@ class Llm:
             text = render(visit, self.prompt)
         else:
             return None
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        digest = _digest(text)
         logged: dict[str, tuple[str, str]] = {**(visit.state.get(PROMPTS) or {}), **context.prompts}
         if visit.node in logged and logged[visit.node][0] == digest:
             return {"role": "system", "content": text, "id": logged[visit.node][1]}
@@ -136,6 +137,12 @@ class Llm:
         updates[PROMPTS] = {visit.node: [digest, message["id"]]}
         context.emit(message_record(message, context.key.run_id, visit.node, in_conversation=False))
         return message
+
+
+@lru_cache(maxsize=64)
+def _digest(text: str) -> str:
+    """Cached because the prompt of a node is mostly the same text at each of its calls."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _said(injected: InboxMessage) -> Message:

@@ -37,6 +37,8 @@ def evaluate(visit: Visit, expression: Expression, /, **extra: Any) -> Any:
 
 def render(visit: Visit, prompt: Prompt) -> str:
     """The text of a prompt where a node stands."""
+    if prompt.text is not None:
+        return prompt.text
     names = _KEYS if prompt.includes or "state" in prompt.names else prompt.names
     state = with_standard_keys(visit.state, visit.context, names)
     return prompt.render(state, now=utc_datetime(visit.context.clock.now_us()), extra=visit.sent or {})
