@@ -10,7 +10,13 @@ __all__ = ["JOURNAL_SIZE_LIMIT", "open_reading", "open_writing"]
 JOURNAL_SIZE_LIMIT: Final = 64 * 1024 * 1024  # bytes
 BUSY_TIMEOUT_MS: Final = 5_000
 CACHE_KIB: Final = 16 * 1024  # of the writer: what a busy group changes, with the pages it looks at
-STATEMENTS: Final = 1_024  # prepared by the writer: inserts of one to 64 rows are a text each
+STATEMENTS: Final = 1_024  # prepared by the writer: inserts of each number of rows are a text each
+
+
+# The module looks for an adapter of whatever is no number and no text. Where it finds none, of bytes and None too, it
+# asks two objects in vain for attributes: with these two, what is given is taken as it is.
+sqlite3.register_adapter(bytes, bytes)
+sqlite3.register_adapter(type(None), dict[None, None]().get)
 
 
 def open_writing(path: Path) -> sqlite3.Connection:
