@@ -8,6 +8,8 @@ two characters, and its prefix queries read all that begins so before they answe
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -16,6 +18,7 @@ __all__ = ["JOINED", "JOINERS", "fold", "grams_of", "is_gram", "match_of"]
 MATCHED_GRAMS: Final = 16  # of a query; what more would tell, the comparison with the text tells too
 LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 JOINERS: Final = "-_.:/@+#"
+LONGEST_WORD: Final = 24  # characters of a run that is remembered
 
 
 class Cut(NamedTuple):
@@ -42,14 +45,26 @@ def fold(text: str) -> str:
 
 def grams_of(folded: str, cut: Cut = WORDS) -> set[str]:
     """All grams of a folded text."""
-    grams: set[str] = set()
-    for run in cut.runs.findall(folded):
-        grams.update(run)
-        if run.isascii():
-            grams.update(map("".join, zip(run, run[1:], run[2:], strict=False)))
-            grams.add(run[-2:])
-        else:
-            grams.update(map("".join, pairwise(run)))
+    return set[str]().union(*map(_grams_of_run, cut.runs.findall(folded)))
+
+
+def _grams_of_run(run: str) -> Iterable[str]:
+    return _grams_of_word(run) if len(run) <= LONGEST_WORD else _cut_up(run)
+
+
+@lru_cache(maxsize=4_096)
+def _grams_of_word(run: str) -> tuple[str, ...]:
+    """Cached because most words of a text have come before: a few MB at most."""
+    return tuple(_cut_up(run))
+
+
+def _cut_up(run: str) -> set[str]:
+    grams = set(run)
+    if run.isascii():
+        grams.update(map("".join, zip(run, run[1:], run[2:], strict=False)))
+        grams.add(run[-2:])
+    else:
+        grams.update(map("".join, pairwise(run)))
     return grams
 
 

@@ -3,15 +3,17 @@
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from modular_agent.events import SessionRef
+from modular_agent.kit.clock import utc_datetime
 from modular_agent.storage.connections import open_reading
 from modular_agent.storage.grams import fold, grams_of
+from modular_agent.storage.rollups import DAY
 from modular_agent.storage.search_files import (
     Entry,
     MonthIndex,
@@ -174,8 +176,7 @@ class IndexWriting:
         for record, session_n, seq, month, ts, kind, length, name in orjson.loads(heads):
             line = lines[start : start + length]
             start += length
-            day = datetime.fromtimestamp(ts // 1_000_000, UTC).day
-            grams = {*_grams(line), session_token(session_n), type_token(kind), day_token(day)}
+            grams = {*_grams(line), session_token(session_n), type_token(kind), _day_token(ts // DAY)}
             found.append(_Found(session_n, month, name, Entry(record, seq, " ".join(grams))))
         return found
 
@@ -198,11 +199,15 @@ class IndexWriting:
         self._months.clear()
 
 
+@lru_cache(maxsize=16)
+def _day_token(day: int) -> str:
+    """Of a day since the epoch; cached because what is indexed is of today, nearly always."""
+    return day_token(utc_datetime(day * DAY).day)
+
+
 def _grams(line: bytes) -> set[str]:
-    grams: set[str] = set()
-    for _, text in texts_of(orjson.loads(line)):
-        grams |= grams_of(fold(text))
-    return grams
+    # No gram goes over the end of a line: what is folded together is cut there.
+    return grams_of(fold("\n".join(text for _, text in texts_of(orjson.loads(line)))))
 
 
 def _by_month(found: Sequence[_Found]) -> dict[int, list[Entry]]:
