@@ -5,18 +5,28 @@ transaction that makes it durable (`CommittedRecord`), and only then reaches a c
 those very bytes. Token deltas alone (`Delta`) are never stored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
-from modular_agent.kit.clock import rfc3339
+from modular_agent.kit.clock import stamp
 from modular_agent.kit.dataclass import dataclass
 from modular_agent.kit.ids import new_id
 
-__all__ = ["EVENT_TYPES", "CommittedRecord", "Delta", "Record", "RecordType", "SessionRef", "event_type"]
+__all__ = [
+    "EVENT_TYPES",
+    "CommittedRecord",
+    "Delta",
+    "Record",
+    "RecordType",
+    "SessionRef",
+    "committed_record",
+    "event_type",
+]
 
 
 class RecordType(StrEnum):
@@ -52,6 +62,9 @@ EVENT_TYPES: Final[Mapping[str, str]] = {
 }
 
 
+_EVENT_TYPES: Final = {str(kind): name.encode() for kind, name in EVENT_TYPES.items()}
+
+
 def event_type(record_type: str) -> str:
     """The envelope's `type` for a record of `record_type`."""
     return EVENT_TYPES[record_type]
@@ -82,7 +95,7 @@ class Record:
     run_id: str | None = None
     node: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=_nothing)
-    record_id: str = field(default_factory=lambda: new_id("rec"))
+    record_id: str = field(default_factory=partial(new_id, "rec"))
 
     def encode(self, session_id: str) -> bytes:
         """The record's JSON object without `seq` and `timestamp`, encoded once; the writer puts those in front."""
@@ -91,7 +104,7 @@ class Record:
                 "record_id": self.record_id,
                 "session_id": session_id,
                 "run_id": self.run_id,
-                "record_type": self.record_type,
+                "record_type": str(self.record_type),  # orjson asks an enum for its value by a function of Python
                 "node": self.node,
                 "metadata": self.metadata,
                 **self.fields,
@@ -114,17 +127,23 @@ class CommittedRecord(NamedTuple):
     @staticmethod
     def make_line(seq: int, ts: int, body: bytes) -> bytes:
         """The log line of an encoded record: `body` is what `Record.encode` returned."""
-        return b'{"seq":%d,"timestamp":"%s",' % (seq, rfc3339(ts).encode()) + body[1:] + b"\n"
+        return b'{"seq":%d,"timestamp":"%b",%b\n' % (seq, stamp(ts), body[1:])
 
     def envelope(self) -> bytes:
         """The event for clients, `{"type","session_id","seq","timestamp","data"}`, built around the stored bytes."""
-        return b'{"type":"%s","session_id":"%s","seq":%d,"timestamp":"%s","data":%s}' % (
-            EVENT_TYPES[self.record_type].encode(),
+        return b'{"type":"%b","session_id":"%b","seq":%d,"timestamp":"%b","data":%b}' % (
+            _EVENT_TYPES[self.record_type],
             self.session.session_id.encode(),
             self.seq,
-            rfc3339(self.ts).encode(),
+            stamp(self.ts),
             self.line[:-1],
         )
+
+
+# Of the fields in their order: named tuples are made by a function of Python, this is none.
+committed_record: Final = cast(
+    "Callable[[tuple[Any, ...]], CommittedRecord]", partial(tuple[Any, ...].__new__, CommittedRecord)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Protocol
 
-__all__ = ["Clock", "SystemClock", "rfc3339", "utc_datetime", "within_calendar"]
+__all__ = ["Clock", "SystemClock", "rfc3339", "stamp", "utc_datetime", "within_calendar"]
 
 MICROSECONDS: Final = 1_000_000
 LATEST: Final = 253_402_300_799_999_999  # µs: the end of the year 9999
@@ -47,14 +47,19 @@ def within_calendar(us: int) -> int:
     return min(max(us, 0), LATEST)
 
 
-@lru_cache(maxsize=256)
 def rfc3339(us: int) -> str:
-    """`us` microseconds since the epoch as `2025-10-22T17:48:00.000000Z` (RFC 3339, always 27 characters).
+    """`us` microseconds since the epoch as `2025-10-22T17:48:00.000000Z` (RFC 3339, always 27 characters)."""
+    seconds, rest = divmod(us, MICROSECONDS)
+    return f"{_to_the_second(seconds)}.{rest:06d}Z"
+
+
+@lru_cache(maxsize=256)
+def stamp(us: int) -> bytes:
+    """The same as bytes.
 
     Cached because all records of a transaction have one time, which is written down in their lines and events.
     """
-    seconds, rest = divmod(us, MICROSECONDS)
-    return f"{_to_the_second(seconds)}.{rest:06d}Z"
+    return rfc3339(us).encode()
 
 
 @lru_cache(maxsize=1024)

@@ -20,21 +20,14 @@ class _Randomness:
     STOCK: Final = 400  # ids
 
     def __init__(self) -> None:
-        self._renew()
+        self.renew()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew)
+            os.register_at_fork(after_in_child=self.renew)
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Fetches a stock of 80 bits as hexadecimal digits each."""
         digits, size = os.urandom(self.SIZE * self.STOCK).hex(), 2 * self.SIZE
-        self._stock = iter([digits[at : at + size] for at in range(0, len(digits), size)])
-
-    def take(self) -> str:
-        """80 bits as hexadecimal digits, each handed out once."""
-        while True:
-            try:
-                return next(self._stock)  # one step of the interpreter: two threads never get the same
-            except StopIteration:
-                self._renew()
+        self.stock = iter([digits[at : at + size] for at in range(0, len(digits), size)])
 
 
 _RANDOMNESS: Final = _Randomness()
@@ -42,7 +35,10 @@ _RANDOMNESS: Final = _Randomness()
 
 def new_id(kind: str) -> str:
     """A new identifier such as `run_1f73e8c09ab45d1e22f0`: its kind and 80 random bits."""
-    return f"{kind}_{_RANDOMNESS.take()}"
+    while True:
+        for digits in _RANDOMNESS.stock:  # one step of the interpreter: two threads never get the same
+            return f"{kind}_{digits}"
+        _RANDOMNESS.renew()
 
 
 def session_id(name: str, now_us: int) -> str:

@@ -13,6 +13,7 @@ from modular_agent.kit.clock import Clock, SystemClock
 from modular_agent.storage.cache import MemoryCache
 from modular_agent.storage.data_lock import DataLock
 from modular_agent.storage.errors import DiskFailed, storage_error
+from modular_agent.storage.fresh_lines import FreshLines
 from modular_agent.storage.location import Location
 from modular_agent.storage.log_files import LogFiles
 from modular_agent.storage.migrations import refuse_foreign, upgrade
@@ -129,14 +130,15 @@ class Database:
         location = self.location
         stack.enter_context(DataLock(location.data_path, location.database.parent))
         await asyncio.to_thread(refuse_foreign, location.database)
-        listeners = LogListeners()
-        self.mirror = Mirror(location, advance=self._advance, operations=self._operations)
+        listeners, fresh = LogListeners(), FreshLines()
+        self.mirror = Mirror(location, advance=self._advance, fresh=fresh, operations=self._operations)
         self.writer = Writer(
             location.database,
             clock=self._clock,
             prepare=lambda connection: upgrade(connection, name=location.database.name),
             on_commit=listeners.tell,
             after_commit=self.mirror.wake,
+            fresh=fresh,
             on_fault=lambda fault: self.trouble.note(fault),  # noqa: PLW0108 - it is made after the writer
             cache=self.cache,
             queue_limit=self._queue_limit,

@@ -1,7 +1,8 @@
 """The JSON Lines files as a mirror of the records in the database.
 
-A record's row says where its line belongs, so every repair is "put the bytes there again": the mirror reads rows in the
-order of their commits, writes their lines at their places, syncs every few seconds, and then remembers in the database
+A record's row says where its line belongs, so every repair is "put the bytes there again": the mirror gets the lines of
+each commit from the writer (`FreshLines`), or, where some are missing, reads rows in the order of their commits; it
+writes the lines at their places, syncs every few seconds, and then remembers in the database
 up to which record the files are safe (`synced_id`). At start-up everything behind that is written again, and files are
 cut or completed to their committed length. Nobody waits for the files; a full or failing disk stops the mirror only,
 says so in `state`, and is tried again each second.
@@ -15,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -25,8 +26,9 @@ from modular_agent.errors import AgentError
 from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.connections import open_reading
 from modular_agent.storage.errors import StorageClosed
+from modular_agent.storage.fresh_lines import FreshLines, Piece
 from modular_agent.storage.location import Location
-from modular_agent.storage.mirror_files import FileOperations, MirrorFiles, log_path
+from modular_agent.storage.mirror_files import FileOperations, MirrorFiles, log_name
 
 __all__ = ["Mirror", "MirrorState"]
 
@@ -71,13 +73,19 @@ class MirrorState:
 class Mirror:
     """Keeps the files equal to the rows, in a thread of its own. An async context manager; leaving it catches up first.
 
-    `advance(record_id)` stores the watermark and is called from the mirror's thread.
+    `advance(record_id)` stores the watermark and is called from the mirror's thread. `fresh` brings what is committed.
     """
 
     def __init__(
-        self, location: Location, *, advance: Callable[[int], None], operations: FileOperations | None = None
+        self,
+        location: Location,
+        *,
+        advance: Callable[[int], None],
+        fresh: FreshLines,
+        operations: FileOperations | None = None,
     ) -> None:
         self._location = location
+        self._fresh = fresh
         self._advance = advance
         self._files = MirrorFiles(location.history, operations=operations or FileOperations())
         self._woken = threading.Event()
@@ -180,46 +188,51 @@ class Mirror:
                 (n, month): offset for n, month, offset in connection.execute(_UNSYNCED, (self._synced_id,))
             }
             files = connection.execute(_FILES, (CHECKED_FILES,)).fetchall()
-            sizes = [_size(log_path(self._location.history, name, month)) for _, name, month, _ in files]
-            self._catch_up(connection)
-            for (n, name, month, length), size in zip(files, sizes, strict=True):
-                path, begin = log_path(self._location.history, name, month), again.get((n, month))
+            names = [log_name(session_id, month) for _, session_id, month, _ in files]
+            sizes = [_size(self._location.history / name) for name in names]
+            self._write_rows(connection)  # no fresh lines: they may be of a later moment
+            for (n, _, month, length), name, size in zip(files, names, sizes, strict=True):
+                begin = again.get((n, month))
                 if size > length:
-                    self._files.cut_aside(path, length)
+                    self._files.cut_aside(name, length)
                 elif size < (length if begin is None else begin):  # as it was: what came behind a gap hides it
-                    self._write_file(connection, n, month, path)
+                    self._write_file(connection, n, month, name)
         finally:
             connection.execute("ROLLBACK")
         self._sync(connection)
         self._repaired = True
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
+        pieces, end = self._fresh.take(self._mirrored_id)
+        self._write_pieces(pieces)
+        self._mirrored_id = end
+        self._write_rows(connection)
+
+    def _write_rows(self, connection: sqlite3.Connection) -> None:
+        """Writes the lines of all rows behind those that are in the files."""
         while True:
             (end,) = connection.execute(_BATCH_END, (self._mirrored_id, BATCH_ROWS, BATCH_BYTES)).fetchone()
             if end is None:
                 return
             heads, lines = connection.execute(_BATCH, (self._mirrored_id, end)).fetchone()
-            for path, data, offset in self._pieces(orjson.loads(heads), lines):
-                self._files.write(path, data, offset)
+            self._write_pieces(_pieces(orjson.loads(heads), lines))
             self._mirrored_id = end
             if self._files.unsynced_bytes >= SYNC_BYTES and self._repaired:
                 self._sync(connection)
 
-    def _pieces(self, heads: list[Any], lines: bytes) -> Iterator[tuple[Path, bytes, int]]:
-        """The batch as one piece for each file, as far as its lines follow one another there."""
-        pieces: dict[tuple[str, int], tuple[int, list[bytes], int]] = {}
-        start = 0
-        for session_id, month, offset, length in heads:
-            line = lines[start : start + length]
-            start += length
-            first, parts, end = pieces.get((session_id, month), (offset, [], offset))
+    def _write_pieces(self, pieces: Iterable[Piece]) -> None:
+        """Writes the pieces as one for each file, as far as they follow one another there."""
+        joined: dict[str, tuple[int, list[bytes], int]] = {}
+        for session_id, month, offset, _, data in pieces:
+            name = log_name(session_id, month)
+            first, parts, end = joined.get(name, (offset, [], offset))
             if end != offset:
-                yield log_path(self._location.history, session_id, month), b"".join(parts), first
+                self._files.write(name, b"".join(parts), first)
                 first, parts = offset, []
-            parts.append(line)
-            pieces[session_id, month] = (first, parts, offset + length)
-        for (session_id, month), (first, parts, _) in pieces.items():
-            yield log_path(self._location.history, session_id, month), b"".join(parts), first
+            parts.append(data)
+            joined[name] = (first, parts, offset + len(data))
+        for name, (first, parts, _) in joined.items():
+            self._files.write(name, b"".join(parts), first)
 
     def _sync(self, connection: sqlite3.Connection) -> None:
         reached = self._mirrored_id
@@ -243,10 +256,11 @@ class Mirror:
                 "SELECT n FROM sessions WHERE session_id = ? AND deleted_at IS NULL", (path.stem,)
             ).fetchone()
             if row is not None:
-                self._write_file(connection, row[0], int(path.parent.name), path)
+                month = int(path.parent.name)
+                self._write_file(connection, row[0], month, log_name(path.stem, month))
         self._files.sync()
 
-    def _write_file(self, connection: sqlite3.Connection, n: int, month: int, path: Path) -> None:
+    def _write_file(self, connection: sqlite3.Connection, n: int, month: int, name: str) -> None:
         """Writes the lines of a month that the mirror has passed; the others are still to come."""
         rows = connection.execute(
             "SELECT offset, line FROM records WHERE session_n = ? AND month = ? AND id <= ? ORDER BY seq",
@@ -254,11 +268,12 @@ class Mirror:
         )
         end = 0
         for offset, line in rows:
-            self._files.write(path, line, offset)
+            self._files.write(name, line, offset)
             end = offset + len(line)
-        self._files.cut(path, end)
+        self._files.cut(name, end)
 
     def _remove(self, connection: sqlite3.Connection, session_id: str) -> None:
+        self._fresh.take(self._mirrored_id)  # lines of the session may be among them; rows of others are read instead
         alive = connection.execute(
             "SELECT 1 FROM sessions WHERE session_id = ? AND deleted_at IS NULL", (session_id,)
         ).fetchone()
@@ -273,7 +288,7 @@ class Mirror:
             (session_id,),
         ).fetchall()
         for n, name, month in rows:
-            self._write_file(connection, n, month, log_path(self._location.history, name, month))
+            self._write_file(connection, n, month, log_name(name, month))
         self._sync(connection)
         return len(rows)
 
@@ -295,6 +310,15 @@ class Mirror:
 
     def _show(self, status: Literal["ok", "failing", "closed"], error: str | None = None) -> None:
         self.state = MirrorState(status, error, self._mirrored_id, self._synced_id)
+
+
+def _pieces(heads: Sequence[tuple[str, int, int, int]], lines: bytes) -> Iterator[Piece]:
+    """Each line with its place: `heads` are session, month, offset and length."""
+    start = 0
+    for session_id, month, offset, length in heads:
+        end = start + length
+        yield Piece(session_id, month, offset, 1, lines[start:end])
+        start = end
 
 
 def _size(path: Path) -> int:

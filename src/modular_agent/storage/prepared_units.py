@@ -25,19 +25,21 @@ class PreparedUnit:
     bodies: list[bytes]
     facts: list[Fact] = field(default_factory=list[Fact])  # those inserted, as they were
 
-    @property
-    def special(self) -> bool:
-        """Whether the unit needs a savepoint of its own."""
+    special: bool = field(init=False)  # it needs a savepoint of its own
+    logged: set[int] = field(init=False)  # the sessions of its records and facts, as far as they have numbers
+
+    def __post_init__(self) -> None:
         unit = self.unit
-        return (
-            unit.first is not None
-            or unit.then is not None
-            or any(entry.session.n == UNNUMBERED for entry in unit.records)
-        )
+        self.special = unit.first is not None or unit.then is not None
+        if unit.alone is not None:
+            self.logged = {unit.alone} if unit.records or unit.facts else set()
+            return
+        owners = {entry.session.n for entry in unit.records}
+        self.special = self.special or UNNUMBERED in owners
+        self.logged = (owners | {row[FACT_SESSION] for _, row in unit.facts}) - {UNNUMBERED, None}
 
     def sessions(self) -> set[int]:
-        owners = {row[FACT_SESSION] for _, row in self.unit.facts} - {None}
-        return {entry.session.n for entry in self.unit.records} | self.unit.counters.keys() | self.unit.forgets | owners
+        return self.logged | self.unit.counters.keys() | self.unit.forgets
 
 
 Wave: TypeAlias = "list[tuple[int, PreparedUnit]]"  # with their places in the group

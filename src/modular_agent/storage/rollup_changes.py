@@ -15,7 +15,7 @@ from modular_agent.lifecycle import RunStatus
 from modular_agent.storage.models import llm_calls
 from modular_agent.storage.models.table import Table
 from modular_agent.storage.rollups import DAY, HOUR, HOURS_OF_DAY, Rollups, bucket
-from modular_agent.storage.sql import InsertTexts, column_list, value_rows
+from modular_agent.storage.sql import InsertTexts, column_list, in_pieces, value_rows
 from modular_agent.storage.unit_of_work import Conflict
 
 __all__ = [
@@ -78,8 +78,7 @@ class RunSums:
     def store(self, connection: sqlite3.Connection) -> None:
         """Adds all that was counted to the tables; rows that count nothing any more go."""
         for (head, tail), sums in ((_RUN_HOUR, self._hours), (_RUN_HISTOGRAM, self._durations)):
-            rows = [(*key, *numbers) for key, numbers in sums.items()]
-            if rows:
+            for rows in in_pieces([(*key, *numbers) for key, numbers in sums.items()]):
                 connection.execute(f"{head} VALUES {value_rows(rows)} {tail}", [*chain.from_iterable(rows)])
         if self._taken:
             for hour, *_ in self._hours:

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from modular_agent.storage.models.metadata import GREATEST, KEPT, LEAST
 from modular_agent.storage.models.table import Column, Table, quoted
 from modular_agent.storage.unit_of_work import Conflict
 
-__all__ = ["InsertTexts", "column_list", "marks", "value_rows"]
+__all__ = ["InsertTexts", "column_list", "in_pieces", "marks", "value_rows"]
 
-EXACT_ROWS: Final = 64
-LARGE_ROWS: Final = (512, 256, 128)  # above EXACT_ROWS only these counts, so that SQLite's statement cache stays useful
-MAX_PARAMETERS: Final = 30_000  # SQLite takes 32,766
+EXACT_ROWS: Final = 16
+# Above EXACT_ROWS only these counts: preparing a statement takes as long as running it, so that few are to be prepared.
+LARGE_ROWS: Final = (512, 256, 128, *range(64, EXACT_ROWS - 1, -8))
+
+R = TypeVar("R")
 
 
 def column_list(table: Table, *, alias: str = "") -> str:
@@ -31,6 +33,15 @@ def value_rows(rows: Sequence[Sequence[Any]]) -> str:
     return ", ".join([f"({marks(len(rows[0]))})"] * len(rows))
 
 
+def in_pieces(rows: Sequence[R]) -> Iterator[Sequence[R]]:
+    """The rows in pieces of a few sizes, for statements whose text depends on the number of rows."""
+    start = 0
+    while (left := len(rows) - start) > 0:
+        count = left if left <= EXACT_ROWS else next(size for size in LARGE_ROWS if size <= left)
+        yield rows[start : start + count]
+        start += count
+
+
 class InsertTexts:
     """Multi-row INSERT statements for the tables, each text made once. Belongs to one thread."""
 
@@ -45,19 +56,8 @@ class InsertTexts:
 
         `numbered` leaves the first column (an autoincremented key) out.
         """
-        limit = MAX_PARAMETERS // len(rows[0])
-        start = 0
-        while start < len(rows):
-            count = self._chunk(len(rows) - start, limit)
-            chunk = rows[start : start + count]
-            yield self._text(table, conflict, numbered, count), [*chain.from_iterable(chunk)]
-            start += count
-
-    @staticmethod
-    def _chunk(left: int, limit: int) -> int:
-        if left <= EXACT_ROWS:
-            return min(left, limit)
-        return next((size for size in LARGE_ROWS if size <= left and size <= limit), min(EXACT_ROWS, limit))
+        for chunk in in_pieces(rows):
+            yield self._text(table, conflict, numbered, len(chunk)), [*chain.from_iterable(chunk)]
 
     def _text(self, table: Table, conflict: Conflict, numbered: bool, count: int) -> str:
         key = (table, conflict, numbered, count)

@@ -10,14 +10,14 @@ import contextlib
 import itertools
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from operator import add
 from typing import Any, Final, TypeAlias, cast
 
 import orjson
 
 from modular_agent.errors import AgentError
-from modular_agent.events import CommittedRecord, Record, SessionRef
+from modular_agent.events import CommittedRecord, Record, SessionRef, committed_record
 from modular_agent.kit.clock import Clock
 from modular_agent.storage.errors import (
     SessionUnknown,
@@ -27,12 +27,13 @@ from modular_agent.storage.errors import (
     StorageFull,
     storage_error,
 )
-from modular_agent.storage.log_cursors import LogCursors, month_of
+from modular_agent.storage.fresh_lines import FreshLines, Piece
+from modular_agent.storage.log_cursors import LogCursor, LogCursors, month_of
 from modular_agent.storage.models import log_files, metadata, records
 from modular_agent.storage.models.table import Table
 from modular_agent.storage.prepared_units import Fact, PreparedUnit, waves
 from modular_agent.storage.rollups import FACT_SESSION, FACT_TIMES, Rollups
-from modular_agent.storage.sql import InsertTexts, marks
+from modular_agent.storage.sql import InsertTexts, in_pieces, marks
 from modular_agent.storage.unit_of_work import UNNUMBERED, Committed, CommonStep, Conflict, Counters, UnitOfWork
 
 __all__ = ["GroupTransaction", "Outcome"]
@@ -60,7 +61,7 @@ class _SessionChange:
 
     seq: int = 0
     ts: int = 0
-    counters: Counters = field(default_factory=Counters)
+    counts: tuple[int, ...] = (0,) * len(COUNTERS)
 
 
 class _FactRepeated(Exception):
@@ -70,14 +71,17 @@ class _FactRepeated(Exception):
 class GroupTransaction:
     """Commits groups of units on the only writing connection. Belongs to the writer's thread."""
 
-    def __init__(self, connection: sqlite3.Connection, *, clock: Clock) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, clock: Clock, fresh: FreshLines | None = None) -> None:
         self._connection = connection
         self._clock = clock
+        self._fresh = fresh
         self._cursors = LogCursors()
         self._inserts = InsertTexts()
         self._order = {table: index for index, table in enumerate(metadata.sorted_tables)}
         self._update_head, self._update_tail = _session_update()
-        self._now = 0
+        self._now = self._month = 0
+        self._pieces: list[Piece] = []  # of the logs, as they are being written
+        self._last_id = 0  # of their records
         self._changes: dict[int, _SessionChange] = {}
         self._files: dict[tuple[int, int], int] = {}
         self._created: set[int] = set()
@@ -108,6 +112,8 @@ class GroupTransaction:
             self.fault = answer if isinstance(answer, AgentError) else None
             return [answer] * len(group)
         self.fault = None
+        if self._fresh is not None and self._pieces:
+            self._fresh.give(self._last_id, self._pieces)
         self._cursors.drop(itertools.chain.from_iterable(entry.unit.forgets for entry in group))
         self._cursors.shrink()
         self.groups_since_checkpoint += 1
@@ -117,7 +123,9 @@ class GroupTransaction:
         self._connection.execute("BEGIN IMMEDIATE")
         self._created.clear()
         self._rollups.clear()
+        self._pieces = []
         self._now = self._clock.now_us()
+        self._month = month_of(self._now)
         outcomes: dict[int, Outcome] = {}
         for wave in [[each] for each in enumerate(group)] if isolated else waves(group):
             units = [entry for _, entry in wave]
@@ -172,7 +180,7 @@ class GroupTransaction:
             if isinstance(result, Exception):
                 raise result
             self._cursors.drop(entry.unit.forgets)
-            done.append(Committed(outcome.records, result))
+            done.append(Committed(outcome.records, _result(entry.unit.then, result)))
         rest = iter(done)
         return [answer if isinstance(answer, Exception) else next(rest) for answer in firsts]
 
@@ -208,7 +216,7 @@ class GroupTransaction:
     def _run_alone(self, entry: PreparedUnit) -> Outcome:
         self._flush_sessions()
         connection, unit = self._connection, entry.unit
-        before = self._cursors.snapshot(entry.sessions())
+        before, written = self._cursors.snapshot(entry.sessions()), (len(self._pieces), self._last_id)
         connection.execute("SAVEPOINT unit")
         try:
             result = self._steps(entry)
@@ -219,6 +227,8 @@ class GroupTransaction:
             connection.execute("RELEASE unit")
             self._changes.clear()
             self._files.clear()
+            del self._pieces[written[0] :]
+            self._last_id = written[1]
             self._cursors.restore(before)
             self._cursors.drop(self._created)  # their numbers may be given to other sessions
             if isinstance(error, sqlite3.IntegrityError):
@@ -266,9 +276,10 @@ class GroupTransaction:
         return refused
 
     def _unknown_sessions(self, units: list[PreparedUnit]) -> dict[int, Exception]:
-        numbered = {entry.session.n for unit in units for entry in unit.unit.records if entry.session.n != UNNUMBERED}
-        owners = {row[FACT_SESSION] for unit in units for _, row in unit.unit.facts if row[FACT_SESSION] is not None}
-        self._cursors.load(self._connection, numbered | owners)
+        owners = set[int]().union(*[entry.logged for entry in units])
+        self._cursors.load(self._connection, owners)
+        if all(self._cursors.get(n) is not None for n in owners):
+            return {}
         refused: dict[int, Exception] = {}
         for index, entry in enumerate(units):
             for session, _ in entry.unit.records:
@@ -282,49 +293,68 @@ class GroupTransaction:
     def _place_records(self, units: list[PreparedUnit]) -> list[tuple[CommittedRecord, ...]]:
         """Gives every record its `seq`, time and place, and inserts all of them."""
         rows: list[tuple[Any, ...]] = []  # SQL values
-        placed: list[tuple[CommittedRecord, ...]] = []
-        month = month_of(self._now)
-        for entry in units:
-            made: list[CommittedRecord] = []
-            for (session, record), body in zip(entry.unit.records, entry.bodies, strict=True):
-                ref = self._number(session) if session.n == UNNUMBERED else session
-                made.append(self._place(ref, record, body, rows, month))
-            for n in {record.session.n for record in made}:
-                self._note(n)
-            placed.append(tuple(made))
+        placed = [self._place(entry, rows) for entry in units]
         if rows:
-            self._execute(records, Conflict.FAIL, rows, numbered=True)
+            for text, parameters in self._inserts.statements(records, Conflict.FAIL, rows, numbered=True):
+                self._last_id = self._connection.execute(text, parameters).lastrowid or 0
         return placed
 
-    def _place(
-        self, session: SessionRef, record: Record, body: bytes, rows: list[tuple[Any, ...]], month: int
-    ) -> CommittedRecord:
+    def _place(self, entry: PreparedUnit, rows: list[tuple[Any, ...]]) -> tuple[CommittedRecord, ...]:
+        """The records of a unit in the log: one run of lines for each that are of one session."""
+        made: list[CommittedRecord] = []
+        recorded, bodies, start = entry.unit.records, entry.bodies, 0
+        while start < len(recorded):
+            named, end = recorded[start].session, start + 1
+            while end < len(recorded) and recorded[end].session is named:
+                end += 1
+            session = self._number(named) if named.n == UNNUMBERED else named
+            of_session = [record for _, record in recorded[start:end]]
+            made += self._append(session, of_session, bodies[start:end], rows)
+            start = end
+        return tuple(made)
+
+    def _append(
+        self, session: SessionRef, added: Sequence[Record], bodies: Sequence[bytes], rows: list[tuple[Any, ...]]
+    ) -> list[CommittedRecord]:
+        """Puts records at the end of a session's log, and notes where that is then."""
+        cursor = self._end_of(session)
+        n, seq, ts, month, begin = session.n, cursor.seq, cursor.ts, cursor.month, cursor.length
+        offset = begin
+        lines: list[bytes] = []
+        made: list[CommittedRecord] = []
+        for record, body in zip(added, bodies, strict=True):
+            seq += 1
+            line = CommittedRecord.make_line(seq, ts, body)
+            size = len(line)
+            kind, record_id, run_id, node = str(record.record_type), record.record_id, record.run_id, record.node
+            rows.append((n, seq, ts, kind, record_id, run_id, node, month, offset, size, line))
+            made.append(committed_record((session, seq, ts, kind, record_id, run_id, node, line)))
+            lines.append(line)
+            offset += size
+        cursor.seq, cursor.length = seq, offset
+        self.bytes_since_checkpoint += offset - begin
+        self._pieces.append(Piece(cursor.session_id, month, begin, len(lines), b"".join(lines)))
+        change = self._change(n)
+        change.seq, change.ts = seq, ts
+        self._files[n, month] = offset
+        return made
+
+    def _end_of(self, session: SessionRef) -> LogCursor:
+        """Where the session's log goes on, in the month and at the time of what comes next."""
         cursor = self._cursors.get(session.n)
         if cursor is None:
             raise SessionUnknown(session_id=session.session_id)
-        cursor.seq += 1
-        if cursor.ts <= self._now:
-            cursor.ts = self._now
-        else:
-            month = month_of(cursor.ts)  # the clock went back: time stands still in this log
+        cursor.ts = max(cursor.ts, self._now)  # where the clock went back, time stands still
+        month = self._month if cursor.ts == self._now else month_of(cursor.ts)
         if cursor.month != month:
             cursor.month, cursor.length = month, 0
-        line = CommittedRecord.make_line(cursor.seq, cursor.ts, body)
-        kind = str(record.record_type)
-        size = len(line)
-        place = (month, cursor.length, size, line)
-        rows.append((session.n, cursor.seq, cursor.ts, kind, record.record_id, record.run_id, record.node, *place))
-        cursor.length += size
-        self.bytes_since_checkpoint += size
-        return CommittedRecord(session, cursor.seq, cursor.ts, kind, record.record_id, record.run_id, record.node, line)
+        return cursor
 
-    def _note(self, n: int) -> None:
-        """Notes where the log of a session ends now."""
-        cursor = self._cursors.get(n)
-        assert cursor is not None
-        change = self._changes.setdefault(n, _SessionChange())
-        change.seq, change.ts = cursor.seq, cursor.ts
-        self._files[n, cursor.month] = cursor.length
+    def _change(self, n: int) -> _SessionChange:
+        change = self._changes.get(n)
+        if change is None:
+            change = self._changes[n] = _SessionChange()
+        return change
 
     def _number(self, session: SessionRef) -> SessionRef:
         row = self._connection.execute(
@@ -391,7 +421,8 @@ class GroupTransaction:
 
     def _add_counters(self, unit: UnitOfWork[Any]) -> None:
         for n, counters in unit.counters.items():
-            self._changes.setdefault(n or self._numbered, _SessionChange()).counters.add(counters)
+            change = self._change(n or self._numbered)
+            change.counts = tuple(map(add, change.counts, counters.numbers()))
 
     def _flush_sessions(self) -> None:
         if self._files:
@@ -399,18 +430,21 @@ class GroupTransaction:
             self._execute(log_files, Conflict.REPLACE, rows)
             self._files.clear()
         if self._changes:
-            items = list(self._changes.items())
-            for start in range(0, len(items), 500):
-                self._update_sessions(items[start : start + 500])
+            for piece in in_pieces([*self._changes.items()]):
+                self._update_sessions(piece)
             self._changes.clear()
 
     def _update_sessions(self, items: Sequence[tuple[int, _SessionChange]]) -> None:
         text = f"{self._update_head}{', '.join([_SESSION_VALUES] * len(items))}{self._update_tail}"
         parameters: list[int] = []
         for n, change in items:
-            parameters += (n, change.seq, change.ts, max(self._now, change.ts))
-            parameters += [getattr(change.counters, name) for name in COUNTERS]
+            parameters += (n, change.seq, change.ts, max(self._now, change.ts), *change.counts)
         self._connection.execute(text, parameters)
+
+
+def _result(step: Step | None, answer: object) -> object:
+    """What a `then` gives, of what it was answered."""
+    return cast("CommonStep[Any, Any]", step).read(answer) if isinstance(step, CommonStep) else answer
 
 
 def _summed(table: Table, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -1,9 +1,11 @@
 """What a caller wants made durable, as data: the writer merges many of these into one transaction."""
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import field
 from enum import StrEnum
+from itertools import repeat
+from operator import add
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from modular_agent.events import CommittedRecord, Record, SessionRef
@@ -66,9 +68,19 @@ class Counters:
     unpriced_tokens: int = 0
     cost_nano: int = 0
 
-    def add(self, other: "Counters") -> None:
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+    def numbers(self) -> tuple[int, ...]:
+        """The values, in the order of the fields."""
+        return (
+            *(self.messages, self.tool_calls, self.errors, self.prompt_tokens, self.completion_tokens),
+            *(self.cached_tokens, self.reasoning_tokens, self.unpriced_tokens, self.cost_nano),
+        )
+
+    def plus(self, other: "Counters") -> "Counters":
+        return Counters(*map(add, self.numbers(), other.numbers()))
+
+
+def _as_it_is(answer: Any) -> Any:
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +88,20 @@ class CommonStep(Generic[S, T]):
     """A `first` or `then` that is done in a few statements for all units of a transaction with the same `for_all`.
 
     `for_all` gets the subjects of all of them, each about another session, and returns what each is answered, or the
-    error that it is refused with: what is refused must have changed nothing.
+    error that it is refused with: what is refused must have changed nothing. `read` makes the result of an answer, if
+    somebody wants it.
     """
 
-    for_all: Callable[[sqlite3.Connection, Sequence[S]], list[T | Exception]]
+    for_all: Callable[[sqlite3.Connection, Sequence[S]], list[Any]]
     subject: S
+    read: Callable[[Any], T] = _as_it_is
 
     def __call__(self, connection: sqlite3.Connection) -> T:
         """The step alone; raises what it is refused with."""
         (answer,) = self.for_all(connection, [self.subject])
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return self.read(answer)
 
 
 @dataclass(slots=True)
@@ -130,7 +144,10 @@ class UnitOfWork(Generic[T]):
                 return None
             tags.update(self.touches)
         tags.update(self.counters)
-        tags.update(entry.session.n for entry in self.records)
+        if self.alone is None:
+            tags.update(entry.session.n for entry in self.records)
+        elif self.records:
+            tags.add(self.alone)
         return tags
 
     def insert(self, table: Table, row: tuple[Any, ...], *, conflict: Conflict = Conflict.FAIL) -> None:
@@ -142,10 +159,12 @@ class UnitOfWork(Generic[T]):
     def record(self, session: SessionRef, record: Record) -> None:
         self.records.append(SessionRecord(session, record))
 
+    def record_all(self, session: SessionRef, added: Iterable[Record]) -> None:
+        self.records += map(SessionRecord, repeat(session), added)
+
     def count(self, session: SessionRef, counters: Counters) -> None:
-        known = self.counters.setdefault(session.n, counters)
-        if known is not counters:
-            known.add(counters)
+        known = self.counters.get(session.n)
+        self.counters[session.n] = counters if known is None else known.plus(counters)
 
 
 @dataclass(frozen=True, slots=True)

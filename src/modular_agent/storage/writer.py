@@ -22,6 +22,7 @@ from modular_agent.kit.timings import note
 from modular_agent.storage.cache import ANY, Cache, Tag
 from modular_agent.storage.connections import JOURNAL_SIZE_LIMIT, open_writing
 from modular_agent.storage.errors import StorageBusy, StorageClosed
+from modular_agent.storage.fresh_lines import FreshLines
 from modular_agent.storage.hours import tags_of_hour
 from modular_agent.storage.prepared_units import PreparedUnit
 from modular_agent.storage.transaction import GroupTransaction, Outcome
@@ -53,8 +54,9 @@ class Writer:
     """The one writer of a database. An async context manager; leaving it commits what waits, then closes.
 
     `prepare` gets the new connection first (migrations); `on_commit` is called on the event loop with the records of
-    each committed group, in log order; `after_commit` likewise without arguments (it wakes the mirror). `cache` forgets
-    what has changed before either. `on_fault` hears after each group what refused all of it, or None.
+    each committed group, in log order; `after_commit` likewise without arguments (it wakes the mirror). `fresh` gets
+    the lines of each commit in the writer's thread. `cache` forgets what has changed before anybody hears of it.
+    `on_fault` hears after each group what refused all of it, or None.
     """
 
     def __init__(
@@ -66,10 +68,12 @@ class Writer:
         on_commit: CommitListener,
         after_commit: Callable[[], None],
         on_fault: Callable[[AgentError | None], None] | None = None,
+        fresh: FreshLines | None = None,
         cache: Cache | None = None,
         queue_limit: int = QUEUE_LIMIT,
     ) -> None:
         self._path = path
+        self._fresh = fresh
         self._clock = clock
         self._prepare = prepare
         self._on_commit = on_commit
@@ -276,7 +280,7 @@ class Writer:
             connection.close()
             raise
         self._connection = connection
-        self._transaction = GroupTransaction(connection, clock=self._clock)
+        self._transaction = GroupTransaction(connection, clock=self._clock, fresh=self._fresh)
 
     def _checkpoint(self) -> None:
         """Moves the WAL into the database file; truncates a WAL that has grown past its limit."""
@@ -302,10 +306,9 @@ class Writer:
 
 def _prepare_unit(unit: UnitOfWork[Any]) -> PreparedUnit:
     for (table, _), rows in unit.rows.items():
-        width = len(table.columns)
-        for row in rows:
-            if len(row) != width:
-                raise ValueError(f"a row of {table.name} has {width} values, not {len(row)}")
+        for width in set(map(len, rows)):
+            if width != table.width:
+                raise ValueError(f"a row of {table.name} has {table.width} values, not {width}")
     return PreparedUnit(unit, [record.encode(session.session_id) for session, record in unit.records])
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from modular_agent.events import Record, RecordType, SessionRef
 from modular_agent.kit.clock import SystemClock
 from modular_agent.storage.connections import open_writing
+from modular_agent.storage.fresh_lines import FreshLines
 from modular_agent.storage.migrations import upgrade
 from modular_agent.storage.models import idempotency_keys
 from modular_agent.storage.prepared_units import PreparedUnit
@@ -58,7 +59,7 @@ def prepared(unit: UnitOfWork[object]) -> PreparedUnit:
     return PreparedUnit(unit, [record.encode(session.session_id) for session, record in unit.records])
 
 
-def fresh(path: Path) -> tuple[sqlite3.Connection, GroupTransaction]:
+def fresh(path: Path, lines: FreshLines) -> tuple[sqlite3.Connection, GroupTransaction]:
     connection = open_writing(path)
     connection.execute("PRAGMA synchronous=OFF")
     upgrade(connection)
@@ -75,14 +76,15 @@ def fresh(path: Path) -> tuple[sqlite3.Connection, GroupTransaction]:
         )(connection)
         create_run(NewRun(run_id=f"run-{n}", session=session, now_us=1))(connection)
     connection.execute("INSERT INTO idempotency_keys VALUES ('t', 'used', 'f', 's', 1)")
-    return connection, GroupTransaction(connection, clock=SystemClock())
+    return connection, GroupTransaction(connection, clock=SystemClock(), fresh=lines)
 
 
 @settings(max_examples=40, deadline=None)
 @given(groups)
 def test_any_mix_of_good_and_bad_units_keeps_exactly_the_good_ones_in_order(plan: list[list[tuple[str, int, int]]]):
     with tempfile.TemporaryDirectory() as folder:
-        connection, transaction = fresh(Path(folder) / "test.db")
+        lines = FreshLines()
+        connection, transaction = fresh(Path(folder) / "test.db", lines)
         expected: dict[int, list[list[int]]] = {0: [], 1: []}
         number = 0
         for group in plan:
@@ -97,11 +99,18 @@ def test_any_mix_of_good_and_bad_units_keeps_exactly_the_good_ones_in_order(plan
                     before = len(expected[which])
                     expected[which] += [[own, n] for n in range(count)]
                     assert [r.seq for r in outcome.records] == list(range(before + 1, before + count + 1))
+        files: dict[str, bytes] = {}
+        pieces, last = lines.take(0)
+        assert last == connection.execute("SELECT coalesce(max(id), 0) FROM records").fetchone()[0]
+        for piece in pieces:
+            assert piece.offset == len(files.get(piece.session_id, b""))
+            files[piece.session_id] = files.get(piece.session_id, b"") + piece.data
         for which, session in enumerate(SESSIONS):
             rows = connection.execute(
                 "SELECT seq, ts, offset, length, line FROM records WHERE session_n = ? ORDER BY id", (session.n,)
             ).fetchall()
             assert [orjson.loads(row[4])["mark"] for row in rows] == expected[which]
+            assert files.get(session.session_id, b"") == b"".join(row[4] for row in rows)
             assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
             end = 0
             for _, _, offset, length, line in rows:

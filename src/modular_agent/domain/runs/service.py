@@ -139,11 +139,12 @@ class RunsService:
         given = await self._input(session, workflow, request, fresh=fresh, injected=[row.message for row in injected])
         inbox_ids = [*inbox_ids, *(row.inbox_id for row in injected)]
         charged = await self._charged(session, request.key_id)
+        limits = checked_limits(request.limits) if request.limits else {}
         key = RunKey(session.ref, run_id or new_id("run"), 1)
         admission = self._supervisor.admit()
         try:
             started_at, newest = await self._store_run(
-                key, admission, given, request, inbox_ids=inbox_ids, since=session.last_seq, facts=facts
+                key, admission, given, request, limits=limits, inbox_ids=inbox_ids, since=session.last_seq, facts=facts
             )
         except RequestRepeated as repeated:
             self._supervisor.release(admission)
@@ -158,9 +159,7 @@ class RunsService:
             fresh=fresh,
             newest=newest,
             overrides=session.agent_config,
-            terms=self._terms.of(
-                session, workflow.spec.limits, run_id=key.run_id, limits=checked_limits(request.limits), key=charged
-            ),
+            terms=self._terms.of(session, workflow.spec.limits, run_id=key.run_id, limits=limits, key=charged),
             started_at=started_at,
         )
         self._supervisor.start(ticket, admission)
@@ -245,6 +244,7 @@ class RunsService:
         given: Mapping[str, Any],
         request: StartRequest,
         *,
+        limits: Mapping[str, Any],
         inbox_ids: Sequence[str],
         since: int,
         facts: Facts,
@@ -261,7 +261,7 @@ class RunsService:
             now_us=now,
             status=status,
             input=given,
-            limits=checked_limits(request.limits),
+            limits=limits,
             since=since,
         )
         steps: list[Callable[..., object]] = [create_run(new)]

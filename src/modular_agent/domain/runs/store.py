@@ -35,7 +35,7 @@ from modular_agent.storage.repositories.interrupts import open_interrupt, withdr
 from modular_agent.storage.repositories.llm_calls import LlmCallRepository, LlmCallRow, put_llm_call
 from modular_agent.storage.repositories.run_steps import change_pending, transition_run
 from modular_agent.storage.repositories.sessions import SessionRepository
-from modular_agent.storage.repositories.spending import SpendingRepository, SpendingRow, add_spending
+from modular_agent.storage.repositories.spending import SpendingRepository, add_spending
 from modular_agent.storage.unit_of_work import Committed, Conflict, Counters, Fence, UnitOfWork, in_order
 
 __all__ = ["WITHDRAWING", "DatabaseRunStore", "run_record"]
@@ -69,10 +69,15 @@ class DatabaseRunStore:
         """Adds facts to a unit; a unit with a `then` of its own must not be given facts that need one."""
         now = self._clock.now_us()
         counters = Counters()
+        unit.record_all(run.session, facts.records)
         for record in facts.records:
-            unit.record(run.session, record)
-            _count(counters, record)
-            if record.record_type is RecordType.ERROR:
+            kind = record.record_type
+            if kind is RecordType.MESSAGE:
+                counters.messages += 1
+            elif kind is RecordType.TOOL_CALL:
+                counters.tool_calls += record.fields["phase"] == "result"
+            elif kind is RecordType.ERROR:
+                counters.errors += 1
                 put_error(unit, _error_row(run.session, record, now))
         for call in facts.calls:
             put_llm_call(unit, _call_row(run, call, now))
@@ -100,14 +105,12 @@ class DatabaseRunStore:
                 due_at=question.due_at,
             )
         for charge in facts.charges:
-            for scope in charge.scopes:
-                add_spending(unit, SpendingRow(scope.kind.value, scope.subject, charge.day, *charge.spent.numbers()))
-        if any(getattr(counters, name) for name in Counters.__slots__):
+            add_spending(unit, charge.scopes, day=charge.day, numbers=charge.spent.numbers())
+        if any(counters.numbers()):
             unit.count(run.session, counters)
         self._add_state(unit, run.session, facts)
-        steps = _rare_steps(run, facts)
-        if steps:
-            unit.then = in_order(*steps)
+        if facts.needs_statement:
+            unit.then = in_order(*_rare_steps(run, facts))
             unit.touches = ()  # inbox and run alone
 
     def commit(self, run: RunKey, facts: Facts) -> Awaitable[object]:
@@ -278,15 +281,6 @@ def run_record(run_id: str, status: RunStatus) -> Record:
     """The record of a status that nobody executes a run in, or not yet."""
     fields = {"status": status, "session_status": SESSION_STATUS_OF_RUN[status]}
     return Record(record_type=RecordType.RUN, run_id=run_id, fields=fields)
-
-
-def _count(counters: Counters, record: Record) -> None:
-    if record.record_type is RecordType.MESSAGE:
-        counters.messages += 1
-    elif record.record_type is RecordType.TOOL_CALL:
-        counters.tool_calls += record.fields["phase"] == "result"
-    elif record.record_type is RecordType.ERROR:
-        counters.errors += 1
 
 
 def _count_call(counters: Counters, call: ModelCall) -> None:

@@ -133,6 +133,7 @@ class Table:
     ) -> None:
         self.name = name
         self.columns = Columns([part for part in parts if isinstance(part, Column)])
+        self.width = len(self.columns)
         self.primary_key = tuple(column for column in self.columns if column.primary_key)
         alone = [Index(f"ix_{name}_{column.name}", column.name) for column in self.columns if column.index]
         self._indexes = [*alone, *(part for part in parts if isinstance(part, Index))]

@@ -32,7 +32,7 @@ from modular_agent.storage.repositories.runs import (
 )
 from modular_agent.storage.repositories.standing import has_moved
 from modular_agent.storage.rollup_changes import RunSums
-from modular_agent.storage.sql import column_list, value_rows
+from modular_agent.storage.sql import column_list, in_pieces, value_rows
 from modular_agent.storage.unit_of_work import CommonStep
 
 __all__ = ["change_pending", "change_run", "create_run", "transition_run"]
@@ -50,6 +50,10 @@ _CHANGING: Final = (
 )
 _FIXED: Final = ("run_id", "session_n", "input", "created_at", "first_seq")
 _CHANGED: Final = tuple(name for name in PLACES if name not in _FIXED)
+_UPDATE_HEAD: Final = f"WITH v(run_id, {', '.join(_CHANGED)}) AS (VALUES"
+_UPDATE_TAIL: Final = (
+    f") UPDATE runs SET {', '.join(f'{name} = v.{name}' for name in _CHANGED)} FROM v WHERE runs.run_id = v.run_id"
+)
 
 
 class _Session(NamedTuple):
@@ -81,24 +85,24 @@ def create_run(new: NewRun) -> CommonStep[NewRun, RunRow]:
     Raises `RunAlreadyActive`, `SessionUnknown`, and `SessionMoved` when the session does not stand as it did at the
     record `since` of the new run.
     """
-    return CommonStep(_create_runs, new)
+    return CommonStep(_create_runs, new, RunRow.of)
 
 
-def _create_runs(connection: sqlite3.Connection, new: Sequence[NewRun]) -> list[RunRow | Exception]:
+def _create_runs(connection: sqlite3.Connection, new: Sequence[NewRun]) -> list[list[Any] | Exception]:
     (found,) = connection.execute(_STARTING, (_json([each.session.session_id for each in new]),)).fetchone()
     sessions = {session_id: _Session(*rest) for session_id, *rest in orjson.loads(found)}
     answers = [_new_row(connection, each, sessions.get(each.session.session_id)) for each in new]
     made = [(each, row) for each, row in zip(new, answers, strict=True) if isinstance(row, list)]
     if made:
-        rows = [row for _, row in made]
-        connection.execute(f"INSERT INTO runs VALUES {value_rows(rows)}", [*chain.from_iterable(rows)])
+        for rows in in_pieces([row for _, row in made]):
+            connection.execute(f"INSERT INTO runs VALUES {value_rows(rows)}", [*chain.from_iterable(rows)])
         sums = RunSums()
         for each, row in made:
             session = sessions[each.session.session_id]
             sums.start(session.tenant, session.workflow_id, created_at=row[PLACES["created_at"]])
         sums.store(connection)
         _follow(connection, ((row, each.now_us) for each, row in made))
-    return [RunRow.of(row) if isinstance(row, list) else row for row in answers]
+    return answers
 
 
 def _new_row(connection: sqlite3.Connection, new: NewRun, session: _Session | None) -> list[Any] | Exception:
@@ -149,10 +153,10 @@ def transition_run(
     """
     change = change or RunChange()
     transition = _Transition(run_id, target, now_us, expected_epoch, expected_hold, raise_epoch, change)
-    return CommonStep(_transition_runs, transition)
+    return CommonStep(_transition_runs, transition, RunRow.of)
 
 
-def _transition_runs(connection: sqlite3.Connection, transitions: Sequence[_Transition]) -> list[RunRow | Exception]:
+def _transition_runs(connection: sqlite3.Connection, transitions: Sequence[_Transition]) -> list[list[Any] | Exception]:
     found = _stored(connection, [each.run_id for each in transitions])
     answers = [_transitioned(each, found.get(each.run_id)) for each in transitions]
     changed = [(each, row) for each, row in zip(transitions, answers, strict=True) if isinstance(row, list)]
@@ -165,7 +169,7 @@ def _transition_runs(connection: sqlite3.Connection, transitions: Sequence[_Tran
             _count_end(sums, before, row, sign=1)
         sums.store(connection)
         _follow(connection, ((row, each.now_us) for each, row in changed))
-    return [RunRow.of(row) if isinstance(row, list) else row for row in answers]
+    return answers
 
 
 def _transitioned(wanted: _Transition, stored: _Stored | None) -> list[Any] | Exception:
@@ -241,11 +245,11 @@ def _required(stored: _Stored | None, run_id: str, epoch: int | None, hold: RunH
 
 def _store(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
     values = [[row[0], *(row[PLACES[name]] for name in _CHANGED)] for row in rows]
-    connection.execute(
-        f"WITH v(run_id, {', '.join(_CHANGED)}) AS (VALUES {value_rows(values)}) UPDATE runs SET"
-        f" {', '.join(f'{name} = v.{name}' for name in _CHANGED)} FROM v WHERE runs.run_id = v.run_id",
-        [*chain.from_iterable(values)],
-    )
+    for piece in in_pieces(values):
+        connection.execute(
+            f"{_UPDATE_HEAD} {value_rows(piece)}{_UPDATE_TAIL}",
+            [*chain.from_iterable(piece)],
+        )
 
 
 def _count_end(sums: RunSums, owner: _Stored, row: Sequence[Any], *, sign: int) -> None:
@@ -267,11 +271,12 @@ def _follow(connection: sqlite3.Connection, changed: Iterable[tuple[Sequence[Any
         status = RunStatus(row[PLACES["status"]])
         current = None if status in ENDED_RUN_STATUSES else row[PLACES["run_id"]]
         values.append((row[PLACES["session_n"]], SESSION_STATUS_OF_RUN[status].value, current, now_us))
-    connection.execute(
-        f"WITH v(n, status, run_id, at) AS (VALUES {value_rows(values)}) UPDATE sessions SET status = v.status,"
-        " current_run_id = v.run_id, updated_at = max(updated_at, v.at) FROM v WHERE sessions.n = v.n",
-        [*chain.from_iterable(values)],
-    )
+    for piece in in_pieces(values):
+        connection.execute(
+            f"WITH v(n, status, run_id, at) AS (VALUES {value_rows(piece)}) UPDATE sessions SET status = v.status,"
+            " current_run_id = v.run_id, updated_at = max(updated_at, v.at) FROM v WHERE sessions.n = v.n",
+            [*chain.from_iterable(piece)],
+        )
 
 
 def _json(value: object) -> str:

@@ -1,6 +1,6 @@
 """What sessions, workflows, keys and the installation used, by UTC day."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -34,9 +34,12 @@ class SpendingRow:
         return (self.calls, self.tokens, self.unpriced_tokens, self.cost_nano, self.steps, self.active_us)
 
 
-def add_spending(unit: UnitOfWork[Any], row: SpendingRow) -> None:
-    """Adds to what the subject used on that day."""
-    unit.insert(spending, (row.scope, row.subject, row.day, *row.sums()), conflict=Conflict.ADD)
+def add_spending(
+    unit: UnitOfWork[Any], subjects: Iterable[tuple[str, str]], *, day: int, numbers: Sequence[int]
+) -> None:
+    """Adds to what each (scope, subject) used on that day: `numbers` in the order of the columns."""
+    for scope, subject in subjects:
+        unit.insert(spending, (str(scope), subject, day, *numbers), conflict=Conflict.ADD)
 
 
 class SpendingRepository:

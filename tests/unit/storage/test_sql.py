@@ -1,0 +1,13 @@
+"""SQL text that depends on the number of rows."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modular_agent.storage.sql import in_pieces
+
+
+@given(st.integers(min_value=0, max_value=2_000))
+def test_pieces_are_all_rows_in_order_and_of_few_sizes(count: int) -> None:
+    pieces = [*in_pieces(range(count))]
+    assert [row for piece in pieces for row in piece] == [*range(count)]
+    assert {len(piece) for piece in pieces} <= {*range(1, 17), *range(24, 65, 8), 128, 256, 512}
