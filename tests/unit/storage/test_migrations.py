@@ -98,6 +98,23 @@ def test_sessions_of_an_older_database_are_found_by_whole_words_and_joined_names
     connection.close()
 
 
+def test_checkpoints_of_an_older_database_are_all_there():
+    connection = connect()
+    migrate(connection, None, target="0007")
+    count = len(connection.execute("PRAGMA table_info(sessions)").fetchall())
+    session = (1, "flow-1", *[""] * 10, *[0] * (count - 13), None)
+    connection.execute(f"INSERT INTO sessions VALUES ({', '.join('?' * count)})", session)
+    rows = [
+        (1, ns, f"{n}", None, None, "run", n, "loop", n, None, "json", b"\x00", b"{}")
+        for ns in ("", "a")
+        for n in (2, 1)
+    ]
+    connection.executemany("INSERT INTO checkpoints VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+    migrate(connection, "0007")
+    assert connection.execute("SELECT * FROM checkpoints ORDER BY ns, checkpoint_id").fetchall() == sorted(rows)
+    connection.close()
+
+
 def test_a_migration_that_breaks_off_leaves_nothing_half_made():
     connection = connect()
     migrate(connection, None, target="0004")

@@ -1,10 +1,11 @@
 """Checkpoints, what finished tasks wrote after them, and the items of append-only channels."""
 
 from modular_agent.storage.models.metadata import KEPT, metadata
-from modular_agent.storage.models.table import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
+from modular_agent.storage.models.table import Column, ForeignKey, Integer, LargeBinary, Table, Text
 
 __all__ = ["checkpoint_writes", "checkpoints", "log_items"]
 
+# With rowids: as many bytes in the order of the sessions would be a page or two of each session in every transaction.
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -21,8 +22,6 @@ checkpoints = Table(
     Column("type", Text, nullable=False),
     Column("checkpoint", LargeBinary, nullable=False),
     Column("metadata", LargeBinary, nullable=False),
-    Index("ix_checkpoints_run", "run_id"),
-    sqlite_with_rowid=False,
 )
 
 checkpoint_writes = Table(

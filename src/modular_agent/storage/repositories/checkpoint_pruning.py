@@ -91,7 +91,7 @@ def delete_checkpoints_of_runs(
 ) -> Callable[[sqlite3.Connection], int]:
     """The step that deletes what some runs saved (in one session, if given), with the sub-graphs below it.
 
-    Its result is the number deleted.
+    Its result is the number deleted. Without a session it looks at all checkpoints that there are.
     """
 
     def step(connection: sqlite3.Connection) -> int:

@@ -247,7 +247,8 @@ class CheckpointRepository:
     async def left_by(self, session: SessionRef, run_id: str) -> bool:
         """Whether a run of the session has left a checkpoint that its input is a part of."""
         rows = await self._readers.query(
-            "SELECT 1 FROM checkpoints WHERE session_n = ? AND run_id = ? AND ns = '' LIMIT 1",
+            "SELECT 1 FROM checkpoints WHERE session_n = ? AND ns = '' AND run_id = ?"
+            " ORDER BY checkpoint_id DESC LIMIT 1",  # those of the last run, nearly always
             (session.n, run_id),
         )
         return bool(rows)
