@@ -1,5 +1,5 @@
-"""Checkpoints lie one behind the other, as they are made: a transaction changes the end of the table, and of each session
-a page of the index only. The index by run, which changed a page for each run, is left out."""
+"""Checkpoints lie one behind the other, as they are made: a transaction changes the end of the table, and of the index
+a page for each session. The index by run, which changed a page for each run, is left out."""
 
 from collections.abc import Sequence
 
