@@ -9,7 +9,7 @@ import inspect
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import orjson
 from langchain_core.runnables import RunnableConfig
@@ -28,7 +28,7 @@ from langgraph.checkpoint.base.id import uuid6
 from langgraph.types import Interrupt
 
 from modular_agent.engine.binding import BINDING, Binding
-from modular_agent.engine.channels import LogRef, Segment
+from modular_agent.engine.channels import LogRef
 from modular_agent.engine.checkpoint_ids import come_after
 from modular_agent.engine.errors import CheckpointThreadUnknown, StateTooLarge
 from modular_agent.engine.questions import question_of, question_record
@@ -37,22 +37,20 @@ from modular_agent.engine.store import (
     CheckpointRow,
     CheckpointStore,
     Facts,
-    LogItem,
     NewCheckpoint,
     StoredCheckpoint,
     TaskWrite,
     WriteRow,
 )
+from modular_agent.engine.stored_values import log_segments, plain_values, stored_form
 from modular_agent.engine.tools.port import Effect
 from modular_agent.events import SessionRef
 
-__all__ = ["Saver", "log_segments"]
+__all__ = ["Saver"]
 
 _START: Final = "__start__"  # the channel of an input that no step has taken yet
 _INTERRUPT: Final = "__interrupt__"
 _NULL_TASK: Final = "00000000-0000-0000-0000-000000000000"
-_LOG: Final = "__log__"
-_BOOKKEEPING: Final = ("branch:", "join:")
 _DELTAS: Final = "counters_since_delta_snapshot"  # in metadata: the delta channels that their ancestors complete
 
 
@@ -86,7 +84,7 @@ class Saver(BaseCheckpointSaver[int]):
         if binding is not None and not ns:
             self.put_step(binding, checkpoint, metadata, parent_id=parent_id, alone=None)
             return place
-        stored, items, logs = _split_logs(checkpoint)
+        stored, items, logs = stored_form(checkpoint, self.serde)
         row = self._row(ns, parent_id, stored, metadata, binding.run.run_id if binding else metadata.get("run_id"))
         if binding is not None:
             binding.fresh = False
@@ -117,7 +115,7 @@ class Saver(BaseCheckpointSaver[int]):
             # The run's row holds the input: should the process die before the next checkpoint, it is given again.
             binding.unstored = checkpoint["id"]
             return
-        stored, items, logs = _split_logs(checkpoint)
+        stored, items, logs = stored_form(checkpoint, self.serde)
         run_id = binding.run.run_id
         row = self._row("", parent_id, stored, {**metadata, "run_id": run_id}, run_id)
         gathered = binding.gathering()
@@ -417,15 +415,6 @@ class Saver(BaseCheckpointSaver[int]):
 setattr(Saver.aput_writes, "__signature__", inspect.signature(Saver.aput_writes))  # noqa: B010 - typed as a method
 
 
-def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint's channels as a state: lists in place of references, without LangGraph's own book-keeping."""
-    return {
-        key: value.items if isinstance(value, LogRef) else value
-        for key, value in values.items()
-        if not key.startswith(_BOOKKEEPING)
-    }
-
-
 def _may_not_be_repeated(facts: Facts) -> bool:
     """Whether a crash before the facts are written makes a person answer for a call."""
     return any(effect.intent.effect == Effect.IRREVERSIBLE for effect in facts.effects)
@@ -447,33 +436,6 @@ def _place(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
 
 def _binding(config: RunnableConfig) -> Binding | None:
     return _configurable(config).get(BINDING)
-
-
-def _split_logs(
-    checkpoint: Checkpoint,
-) -> tuple[dict[str, Any], list[LogItem], dict[tuple[Segment, ...], LogRef]]:
-    """The checkpoint with references in place of lists, the items to store, and the lists for the cache."""
-    values: dict[str, Any] = {}
-    items: list[LogItem] = []
-    logs: dict[tuple[Segment, ...], LogRef] = {}
-    for channel, value in checkpoint["channel_values"].items():
-        if not isinstance(value, LogRef):
-            values[channel] = value
-            continue
-        values[channel] = {_LOG: [list(segment) for segment in value.segments]}
-        logs[value.segments] = LogRef(value.segments, value.items, (), value.frozen)
-        if value.new:
-            name, length = value.segments[-1]
-            first = length - len(value.new)
-            items += [LogItem(name, first + i, orjson.dumps(item)) for i, item in enumerate(value.new)]
-    return {**checkpoint, "channel_values": values}, items, logs
-
-
-def log_segments(value: Any) -> tuple[Segment, ...] | None:
-    """The segments that a stored value refers to, if it stands for an append log."""
-    if not (isinstance(value, dict) and _LOG in value):
-        return None
-    return tuple((str(name), int(length)) for name, length in cast("dict[str, Any]", value)[_LOG])
 
 
 def _matches(found: StoredCheckpoint, wanted: dict[str, Any] | None) -> bool:

@@ -38,7 +38,6 @@ from langgraph._internal._constants import (
 from langgraph.channels.ephemeral_value import EphemeralValue
 from langgraph.channels.topic import Topic
 from langgraph.checkpoint.base import Checkpoint
-from langgraph.checkpoint.base.id import uuid6
 from langgraph.graph import END, START
 from langgraph.pregel import _algo
 from langgraph.pregel._checkpoint import LATEST_VERSION
@@ -47,6 +46,7 @@ from langgraph.runtime import ExecutionInfo, Runtime
 from langgraph.types import PregelExecutableTask
 
 from modular_agent.engine.channels import MISSING, AppendLog, Reduced
+from modular_agent.engine.checkpoint_ids import next_id
 from modular_agent.engine.nodes.workflow import Graph
 
 __all__ = ["Channels", "GraphPlan"]
@@ -144,7 +144,7 @@ class GraphPlan:
         return Checkpoint(
             v=LATEST_VERSION,
             ts=datetime.now(UTC).isoformat(),
-            id=str(uuid6(clock_seq=step)),
+            id=next_id(step),
             channel_values=values,
             channel_versions=versions,
             versions_seen=last["versions_seen"],

@@ -122,7 +122,7 @@ def _writer(step: Any) -> _Writer:
 
 def _entries(entries: Sequence[Any]) -> _Writer:
     """Writes what is found in the node's output, and then to the channels of its edges."""
-    found = [_mapper(entry) for entry in entries if isinstance(entry, ChannelWriteTupleEntry)]
+    found = [entry.mapper for entry in entries if isinstance(entry, ChannelWriteTupleEntry)]
     edges = [(entry.channel, entry.value) for entry in entries if _is_edge(entry)]
     if len(found) + len(edges) < len(entries):
         raise TypeError(f"LangGraph writes in a way that is not known: {entries!r}")
@@ -136,13 +136,12 @@ def _entries(entries: Sequence[Any]) -> _Writer:
     return write
 
 
-def _mapper(entry: Any) -> Callable[[Any], Sequence[_Write] | None]:
-    return entry.mapper
-
-
 def _is_edge(entry: Any) -> bool:
-    is_fixed = isinstance(entry, ChannelWriteEntry) and entry.value is not PASSTHROUGH
-    return is_fixed and entry.mapper is None and not entry.skip_none
+    """Whether the same is written to a channel whatever the node's output is."""
+    if not isinstance(entry, ChannelWriteEntry):
+        return False
+    _, value, *rules = cast("tuple[Any, ...]", entry)
+    return value is not PASSTHROUGH and rules == [False, None]  # neither left out when None, nor mapped
 
 
 def _branch(branch: Any, keys: list[str]) -> _Writer:

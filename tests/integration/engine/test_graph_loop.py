@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 from langchain_core.runnables import RunnableConfig
+from langgraph._internal._config import ensure_config
 from langgraph._internal._constants import CONFIG_KEY_READ, CONFIG_KEY_SCRATCHPAD, CONFIG_KEY_SEND, PUSH
 from langgraph.errors import GraphRecursionError
 from langgraph.pregel._algo import apply_writes, increment, prepare_next_tasks
@@ -193,6 +194,8 @@ class Compared:
         names = ("checkpoint", "checkpoint_pending_writes", "nodes", "channels", "managed", "config", "step", "stop")
         more = {name: getattr(loop, name) for name in ("store", "checkpointer", "updated_channels")}
         starts = plan.graph.trigger_to_nodes
+        metadata = {"run_id": loop.config["metadata"]["run_id"]}
+        assert loop.config == ensure_config(plan.graph.config, {**loop.config, "metadata": metadata})
         given = [getattr(loop, name) for name in names]
         tasks = prepare_next_tasks(*given, for_execution=True, manager=None, trigger_to_nodes=starts, **more)
 
