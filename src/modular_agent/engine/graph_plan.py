@@ -68,6 +68,7 @@ class _Node:
         self.triggers = tuple(sorted(process.triggers))
         self.keys: list[str] = process.channels
         self.path = (PULL, name)
+        self.named = "".join((name, PULL, *self.triggers))  # what a task's id is made of, beside the step
         self.writers = process.flat_writers
         self.subgraphs = process.subgraphs
         policies = (process.tags, process.metadata, process.retry_policy, process.cache_policy, process.timeout)
@@ -242,7 +243,6 @@ class _Made:
         self._loop = loop
         self._checkpoint: Checkpoint = loop.checkpoint
         self._id = unhexlify(loop.checkpoint["id"].replace("-", ""))
-        self._step = str(loop.step)
 
     def is_triggered(self, node: _Node) -> bool:
         """Whether a channel that starts the node has something that the node has not seen."""
@@ -258,17 +258,18 @@ class _Made:
         """A task that an edge leads to: it reads the state."""
         channels = self._loop.channels
         state = {key: channels[key].get() for key in node.keys if channels[key].is_available()}
-        return self._task(node, state, node.path, node.triggers, (PULL, *node.triggers))
+        return self._task(node, state, node.path, node.triggers, node.named)
 
     def sent(self, node: _Node, given: Any, index: int) -> PregelExecutableTask:
         """A task that something was sent to."""
-        return self._task(node, given, (PUSH, index, False), _SENT, (PUSH, str(index)))
+        return self._task(node, given, (PUSH, index, False), _SENT, f"{node.name}{PUSH}{index}")
 
     def _task(
-        self, node: _Node, given: Any, path: tuple[Any, ...], triggers: tuple[str, ...], named: tuple[str, ...]
+        self, node: _Node, given: Any, path: tuple[Any, ...], triggers: tuple[str, ...], named: str
     ) -> PregelExecutableTask:
         loop, name = self._loop, node.name
-        task_id = _rules._xxhash_str(self._id, name, self._step, name, *named)
+        digits: str = _rules.xxh3_128_hexdigest(self._id + f"{name}{loop.step}{named}".encode())
+        task_id = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
         ns = f"{name}:{task_id}"
         writes: deque[tuple[str, Any]] = deque()
         config: RunnableConfig = {

@@ -173,10 +173,14 @@ async def test_what_comes_of_runs_is_what_comes_of_them_by_the_library(
 
 
 class Compared:
-    """Has every step that `GraphPlan` works out worked out by LangGraph too, and counts the kinds of them."""
+    """Has every step that `GraphPlan` works out worked out by LangGraph too, and counts the kinds of them.
+
+    A difference is kept in `faults`: raised where it is found, it would be a failure of the run.
+    """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.counts: Counter[str] = Counter()
+        self.faults: list[Exception] = []
         for name in ("tasks", "apply", "checkpoint"):
             patch.setattr(GraphPlan, name, self._beside(getattr(GraphPlan, name), getattr(self, f"_{name}"), name))
 
@@ -185,7 +189,10 @@ class Compared:
             expected, compare = by_library(plan, *given)
             found = ours(plan, *given)
             self.counts[name] += 1
-            compare(found, expected)
+            try:
+                compare(found, expected)
+            except Exception as error:  # noqa: BLE001
+                self.faults.append(error)
             return found
 
         return both
@@ -193,17 +200,18 @@ class Compared:
     def _tasks(self, plan: GraphPlan, loop: Any) -> Any:
         names = ("checkpoint", "checkpoint_pending_writes", "nodes", "channels", "managed", "config", "step", "stop")
         more = {name: getattr(loop, name) for name in ("store", "checkpointer", "updated_channels")}
-        starts = plan.graph.trigger_to_nodes
-        metadata = {"run_id": loop.config["metadata"]["run_id"]}
-        assert loop.config == ensure_config(plan.graph.config, {**loop.config, "metadata": metadata})
+        starts, keys = plan.graph.trigger_to_nodes, list(plan.graph.builder.channels)
         given = [getattr(loop, name) for name in names]
         tasks = prepare_next_tasks(*given, for_execution=True, manager=None, trigger_to_nodes=starts, **more)
 
         def compare(found: Any, expected: Any) -> None:
+            metadata = {"run_id": loop.config["metadata"]["run_id"]}
+            assert loop.config == ensure_config(plan.graph.config, {**loop.config, "metadata": metadata})
             assert list(found) == list(expected)
             for task_id, task in expected.items():
                 self.counts["sent" if task.path[0] == PUSH else "triggered"] += 1
-                assert outline(found[task_id]) == outline(task)
+                ours, theirs = outline(found[task_id], keys), outline(task, keys)
+                assert [key for key in theirs.keys() | ours.keys() if ours.get(key) != theirs.get(key)] == []
 
         return tasks, compare
 
@@ -230,16 +238,16 @@ class Compared:
         return made, compare
 
 
-def outline(task: Any) -> dict[str, Any]:
+def outline(task: Any, keys: list[str]) -> dict[str, Any]:
     """All that a task is, with what is made for each alone by what it says."""
     fields = {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
-    configurable = dict(task.config["configurable"])
+    config = dict(fields.pop("config"))
+    configurable = dict(config.pop("configurable"))
     read, pad = configurable.pop(CONFIG_KEY_READ), configurable.pop(CONFIG_KEY_SCRATCHPAD)
     assert configurable.pop(CONFIG_KEY_SEND).__self__ is task.writes
-    configurable["read"] = read(list(task.input) if isinstance(task.input, dict) else [], True)
+    configurable["read"] = read(keys, True)
     configurable["pad"] = (pad.step, pad.stop, pad.resume, pad.get_null_resume())
-    fields["config"] = {**task.config, "configurable": configurable}
-    return fields
+    return {**fields, **config, **configurable}
 
 
 def held(channels: Any) -> dict[str, Any]:
@@ -260,6 +268,8 @@ async def test_every_step_of_a_run_is_the_librarys(
 ) -> None:
     compared = Compared(monkeypatch)
     await outcome(lab, text, messages)
+    for fault in compared.faults:
+        raise fault
     kinds = {"tasks", "apply", "checkpoint", "triggered", *(["sent"] if text in {LOOP, EACH} else [])}
     assert compared.counts.keys() == kinds
 
