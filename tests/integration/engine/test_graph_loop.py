@@ -191,7 +191,7 @@ class Compared:
             self.counts[name] += 1
             try:
                 compare(found, expected)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 self.faults.append(error)
             return found
 
