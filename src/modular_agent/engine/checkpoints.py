@@ -9,7 +9,7 @@ import inspect
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import orjson
 from langchain_core.runnables import RunnableConfig
@@ -28,7 +28,7 @@ from langgraph.checkpoint.base.id import uuid6
 from langgraph.types import Interrupt
 
 from modular_agent.engine.binding import BINDING, Binding
-from modular_agent.engine.channels import LogRef, Segment
+from modular_agent.engine.channels import LogRef
 from modular_agent.engine.checkpoint_ids import come_after
 from modular_agent.engine.errors import CheckpointThreadUnknown, StateTooLarge
 from modular_agent.engine.questions import question_of, question_record
@@ -37,22 +37,20 @@ from modular_agent.engine.store import (
     CheckpointRow,
     CheckpointStore,
     Facts,
-    LogItem,
     NewCheckpoint,
     StoredCheckpoint,
     TaskWrite,
     WriteRow,
 )
+from modular_agent.engine.stored_values import log_segments, plain_values, stored_form
 from modular_agent.engine.tools.port import Effect
 from modular_agent.events import SessionRef
 
-__all__ = ["Saver", "log_segments"]
+__all__ = ["Saver"]
 
 _START: Final = "__start__"  # the channel of an input that no step has taken yet
 _INTERRUPT: Final = "__interrupt__"
 _NULL_TASK: Final = "00000000-0000-0000-0000-000000000000"
-_LOG: Final = "__log__"
-_BOOKKEEPING: Final = ("branch:", "join:")
 _DELTAS: Final = "counters_since_delta_snapshot"  # in metadata: the delta channels that their ancestors complete
 
 
@@ -80,43 +78,71 @@ class Saver(BaseCheckpointSaver[int]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         binding, configurable = _binding(config), _configurable(config)
-        session = binding.run.session if binding else await self._session(configurable)
-        ns = configurable.get("checkpoint_ns", "")
-        if binding is not None and not ns and _START in checkpoint["channel_values"]:
-            # The run's row holds the input: should the process die before the next checkpoint, it is given again.
-            binding.unstored = checkpoint["id"]
-            return _place(configurable["thread_id"], ns, checkpoint["id"])
-        stored, items, logs = _split_logs(checkpoint)
-        row = self._row(config, ns, checkpoint["id"], stored, get_checkpoint_metadata(config, metadata), binding)
-        new = NewCheckpoint(row, items)
-        if binding is None:
-            await self._store.put(session, Facts(checkpoints=[new]))
-        else:
+        ns, parent_id = configurable.get("checkpoint_ns", ""), configurable.get("checkpoint_id")
+        place = _place(configurable["thread_id"], ns, checkpoint["id"])
+        metadata = get_checkpoint_metadata(config, metadata)
+        if binding is not None and not ns:
+            self.put_step(binding, checkpoint, metadata, parent_id=parent_id, alone=None)
+            return place
+        stored, items, logs = stored_form(checkpoint, self.serde)
+        row = self._row(ns, parent_id, stored, metadata, binding.run.run_id if binding else metadata.get("run_id"))
+        if binding is not None:
             binding.fresh = False
-            gathered = binding.gathering()
-            if not ns:  # it holds what the tasks before it wrote: written in one transaction, nobody would read that
-                gathered.writes = [w for w in gathered.writes if w.ns or w.checkpoint_id != row.parent_id]
-            gathered.checkpoints.append(new)
-            if ns and row.step > 0:  # our own nodes wait before they act (`durable`); a user's graph does not
+            binding.gathering().checkpoints.append(NewCheckpoint(row, items))
+            if row.step > 0:  # our own nodes wait before they act (`durable`); a user's graph does not
                 await binding.durable()
+            return place
+        session = await self._session(configurable)
+        await self._store.put(session, Facts(checkpoints=[NewCheckpoint(row, items)]))
         if not ns:
             self._cache.put(session.n, Held(row, logs))
-            if binding is not None:
-                binding.values = checkpoint["channel_values"]
-        return _place(configurable["thread_id"], ns, row.checkpoint_id)
+        return place
+
+    def put_step(
+        self,
+        binding: Binding,
+        checkpoint: Checkpoint,
+        metadata: Mapping[str, Any],
+        *,
+        parent_id: str | None,
+        alone: str | None,
+    ) -> None:
+        """Takes a checkpoint of a run's own graph, with the facts of the task that was `alone` in its step, if one was.
+
+        What that task wrote is in the checkpoint, and nowhere else: both are written in one transaction.
+        """
+        if _START in checkpoint["channel_values"]:
+            # The run's row holds the input: should the process die before the next checkpoint, it is given again.
+            binding.unstored = checkpoint["id"]
+            return
+        stored, items, logs = stored_form(checkpoint, self.serde)
+        run_id = binding.run.run_id
+        row = self._row("", parent_id, stored, {**metadata, "run_id": run_id}, run_id)
+        gathered = binding.gathering()
+        facts = binding.pending.pop(alone, None) if alone else None
+        if facts is not None:
+            gathered.extend(facts)
+        if gathered.writes:  # those of the tasks before it are in the checkpoint: nobody would read them
+            gathered.writes = [write for write in gathered.writes if write.ns or write.checkpoint_id != parent_id]
+        gathered.checkpoints.append(NewCheckpoint(row, items))
+        binding.fresh = False
+        binding.values = checkpoint["channel_values"]
+        self._cache.put(binding.run.session.n, Held(row, logs))
+        if facts is not None and _may_not_be_repeated(facts):
+            binding.flush()
 
     def _row(
-        self, config: RunnableConfig, ns: str, checkpoint_id: str, stored: Any, metadata: Any, binding: Binding | None
+        self, ns: str, parent_id: str | None, stored: Mapping[str, Any], metadata: Mapping[str, Any], run_id: str | None
     ) -> CheckpointRow:
         kind, blob = self.serde.dumps_typed(stored)
         if len(blob) > self._max_state_bytes:
             raise StateTooLarge(size=len(blob), maximum=self._max_state_bytes)
         return CheckpointRow(
             ns=ns,
-            checkpoint_id=checkpoint_id,
-            parent_id=_configurable(config).get("checkpoint_id"),
-            root_id=_root_of(metadata) if ns else checkpoint_id,
-            run_id=binding.run.run_id if binding else metadata.get("run_id"),
+            checkpoint_id=stored["id"],
+            parent_id=parent_id,
+            root_id=_root_of(metadata) if ns else stored["id"],
+            run_id=run_id,
             step=metadata.get("step", -1),
             source=metadata.get("source", ""),
             type=kind,
@@ -142,8 +168,8 @@ class Saver(BaseCheckpointSaver[int]):
             await self._store.put(session, facts)
             return
         binding.gather(facts)
-        if any(effect.intent.effect == Effect.IRREVERSIBLE for effect in facts.effects):
-            binding.flush()  # a crash before this is written makes a person answer for the call
+        if _may_not_be_repeated(facts):
+            binding.flush()
 
     def _facts_of(self, binding: Binding, writes: Sequence[tuple[str, Any]], task_id: str, ns: str) -> Facts:
         """The task's facts; with an interrupt among its writes, the question too."""
@@ -389,13 +415,9 @@ class Saver(BaseCheckpointSaver[int]):
 setattr(Saver.aput_writes, "__signature__", inspect.signature(Saver.aput_writes))  # noqa: B010 - typed as a method
 
 
-def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint's channels as a state: lists in place of references, without LangGraph's own book-keeping."""
-    return {
-        key: value.items if isinstance(value, LogRef) else value
-        for key, value in values.items()
-        if not key.startswith(_BOOKKEEPING)
-    }
+def _may_not_be_repeated(facts: Facts) -> bool:
+    """Whether a crash before the facts are written makes a person answer for a call."""
+    return any(effect.intent.effect == Effect.IRREVERSIBLE for effect in facts.effects)
 
 
 def _root_of(metadata: Any) -> str | None:
@@ -414,33 +436,6 @@ def _place(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
 
 def _binding(config: RunnableConfig) -> Binding | None:
     return _configurable(config).get(BINDING)
-
-
-def _split_logs(
-    checkpoint: Checkpoint,
-) -> tuple[dict[str, Any], list[LogItem], dict[tuple[Segment, ...], LogRef]]:
-    """The checkpoint with references in place of lists, the items to store, and the lists for the cache."""
-    values: dict[str, Any] = {}
-    items: list[LogItem] = []
-    logs: dict[tuple[Segment, ...], LogRef] = {}
-    for channel, value in checkpoint["channel_values"].items():
-        if not isinstance(value, LogRef):
-            values[channel] = value
-            continue
-        values[channel] = {_LOG: [list(segment) for segment in value.segments]}
-        logs[value.segments] = LogRef(value.segments, value.items, (), value.frozen)
-        if value.new:
-            name, length = value.segments[-1]
-            first = length - len(value.new)
-            items += [LogItem(name, first + i, orjson.dumps(item)) for i, item in enumerate(value.new)]
-    return {**checkpoint, "channel_values": values}, items, logs
-
-
-def log_segments(value: Any) -> tuple[Segment, ...] | None:
-    """The segments that a stored value refers to, if it stands for an append log."""
-    if not (isinstance(value, dict) and _LOG in value):
-        return None
-    return tuple((str(name), int(length)) for name, length in cast("dict[str, Any]", value)[_LOG])
 
 
 def _matches(found: StoredCheckpoint, wanted: dict[str, Any] | None) -> bool:

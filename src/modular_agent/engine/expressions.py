@@ -102,6 +102,8 @@ class Expression:
 
     `state_keys` are the keys of the state that it reads, `names` the variables, `result` CEL's name of the result's
     type (`dyn` when only the evaluation tells). Made by `Expressions`.
+
+    The commonest of all, `has_tool_calls` alone, is answered without a conversion for CEL.
     """
 
     failure: type[ExpressionFailed] = ExpressionFailed
@@ -121,6 +123,7 @@ class Expression:
         self._reads_last = "last_message" in found.names
         self._reads_calls = "has_tool_calls" in found.names
         self._reads_count = "message_count" in found.names
+        self._asks_for_calls = text.strip() == "has_tool_calls"
 
     def evaluate(self, state: Mapping[str, Any], *, extra: Mapping[str, Any] = _NOTHING) -> Any:
         """The value as JSON (times as RFC 3339 text, durations as seconds). Raises `ExpressionFailed`.
@@ -128,6 +131,8 @@ class Expression:
         `state` needs `messages` for the variables about messages; `extra` holds the place's own variables. Only the
         keys that the expression names are looked at.
         """
+        if self._asks_for_calls:
+            return _has_tool_calls(_last(state))
         try:
             value = self._program.eval(data=self._view(state, extra))
             if value.type() == cel.Type.ERROR:
@@ -144,14 +149,13 @@ class Expression:
             if name in extra:
                 view[name] = _plain(extra[name])
         if self._reads_count or self._reads_last or self._reads_calls:
-            messages: Sequence[Mapping[str, Any]] = state.get("messages") or ()
-            last = messages[len(messages) - 1] if messages else _NOTHING
+            last = _last(state)
             if self._reads_count:
-                view["message_count"] = len(messages)
+                view["message_count"] = len(state.get("messages") or ())
             if self._reads_last:
                 view["last_message"] = _plain(last)
             if self._reads_calls:
-                view["has_tool_calls"] = last.get("role") == "assistant" and bool(last.get("tool_calls"))
+                view["has_tool_calls"] = _has_tool_calls(last)
         return view
 
     def _failed(self, reason: str) -> ExpressionFailed:
@@ -227,6 +231,15 @@ class Expressions:
             extensions += [ext_bindings.ExtBindings(), ext_optional.ExtOptional()]
             self._environments[names] = cel.NewEnv(variables=variables, extensions=extensions)
         return self._environments[names]
+
+
+def _last(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    messages: Sequence[Mapping[str, Any]] = state.get("messages") or ()
+    return messages[len(messages) - 1] if messages else _NOTHING
+
+
+def _has_tool_calls(message: Mapping[str, Any]) -> bool:
+    return message.get("role") == "assistant" and bool(message.get("tool_calls"))
 
 
 def _checked(expression: Any) -> Any:  # an Expression or a Condition, the same comes back

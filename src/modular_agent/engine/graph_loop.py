@@ -1,35 +1,46 @@
 """Drives a session's graph: LangGraph's own loop and rules, without what this product has no use for.
 
 `Pregel.ainvoke` makes callback managers, a stream, an asyncio task for each save and a copy of the runtime for each
-attempt of a task; that was a quarter of the event loop's time. Which tasks a step has, what they read, how their
-writes are applied and what is saved stay LangGraph's (`AsyncPregelLoop`), as do steps of several tasks
-(`PregelRunner`).
-Graphs that run inside a node are LangGraph's altogether. The library's version is pinned; tests compare both ways.
+attempt of a task; its loop serves every kind of graph, saver and durability. Here a step of one task, which nearly
+every step is, runs in the run's own task, and what it wrote is saved with the checkpoint that follows at once. What
+a `Command` means, which tasks had finished before a crash, and steps of several tasks (`PregelRunner`) stay
+LangGraph's, as does the meaning of all else (`GraphPlan`). Graphs that run inside a node are LangGraph's altogether.
+The library's version is pinned; tests compare both ways.
 """
 
 import asyncio
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._config import ensure_config
-from langgraph._internal._constants import CONFIG_KEY_DURABILITY, CONFIG_KEY_RUNTIME
-from langgraph.errors import GraphDrained, GraphRecursionError, NodeCancelledError
-from langgraph.graph import END, START
+from langgraph._internal._constants import (
+    CONFIG_KEY_DURABILITY,
+    CONFIG_KEY_REPLAY_STATE,
+    CONFIG_KEY_RESUMING,
+    CONFIG_KEY_RUNTIME,
+    INPUT,
+)
+from langgraph.checkpoint.base import CheckpointMetadata
+from langgraph.errors import GraphDrained, GraphInterrupt, GraphRecursionError, NodeCancelledError
+from langgraph.pregel._algo import PregelTaskWrites
+from langgraph.pregel._checkpoint import empty_checkpoint
+from langgraph.pregel._executor import AsyncBackgroundExecutor
 from langgraph.pregel._loop import AsyncPregelLoop
 from langgraph.pregel._runner import PregelRunner
 from langgraph.runtime import RunControl, Runtime
 from langgraph.types import PregelExecutableTask
 
+from modular_agent.engine.binding import BINDING, Binding
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.context import RunContext
+from modular_agent.engine.graph_plan import Channels, GraphPlan
 from modular_agent.engine.nodes.workflow import Graph
 from modular_agent.engine.sequence import NodeSequence
 
 __all__ = ["run_graph"]
 
-_BRANCH_TO: Final = "branch:to:"  # the channel whose update starts a node
+_PLANS: Final = weakref.WeakKeyDictionary[Graph, GraphPlan]()
 
 
 async def run_graph(
@@ -39,102 +50,168 @@ async def run_graph(
 
     Raises `GraphDrained` when `control` asked for a hold, `GraphRecursionError`, and whatever a node raised.
     """
-    config = ensure_config(graph.config, config)
-    configurable = config.setdefault("configurable", {})
-    configurable[CONFIG_KEY_DURABILITY] = "sync"  # for the graphs inside
-    configurable[CONFIG_KEY_RUNTIME] = Runtime(context=context, control=control, stream_writer=_nowhere)
-    keys, given = _entry(graph, given)
-    async with _Loop(
-        given,
-        stream=None,
-        config=config,
-        store=graph.store,
-        cache=None,
-        checkpointer=graph.checkpointer,
-        nodes=graph.nodes,
-        specs=graph.channels,
-        input_keys=keys,
-        durability="sync",
-        trigger_to_nodes=graph.trigger_to_nodes,
-    ) as loop:
-        runner = PregelRunner(
-            submit=weakref.WeakMethod(loop.background), put_writes=weakref.WeakMethod(loop.put_writes)
-        )
+    plan = _PLANS.get(graph)
+    if plan is None:
+        plan = _PLANS[graph] = GraphPlan(graph)
+    loop = _Loop(plan, given, _whole(config, Runtime(context=context, control=control, stream_writer=_nowhere)))
+    await loop.open()
+    try:
         while loop.tick():
-            await _step(loop, runner)
-            loop.after_tick()
+            await loop.execute()
+    except GraphInterrupt:
+        return
     if loop.status == "out_of_steps":
         raise GraphRecursionError(f"more than {config.get('recursion_limit')} steps")
     if loop.status == "draining":
         raise GraphDrained(control.drain_reason or "shutdown")
 
 
+def _whole(config: RunnableConfig, runtime: Runtime[RunContext]) -> RunnableConfig:
+    """The config with what LangGraph's `ensure_config` adds, and what it hands to the graphs inside."""
+    given: dict[str, Any] = config.get("configurable") or {}
+    return {
+        "tags": [],
+        "metadata": {**(config.get("metadata") or {}), "thread_id": given["thread_id"]},
+        "callbacks": None,
+        "recursion_limit": config["recursion_limit"],  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        "configurable": {**given, CONFIG_KEY_DURABILITY: "sync", CONFIG_KEY_RUNTIME: runtime},
+    }
+
+
 class _Loop(AsyncPregelLoop):
-    """LangGraph's loop, whose saves are done when they are asked for: our saver only gathers, it never waits."""
+    """LangGraph's loop over the channels of a session. Its saves are done when they are asked for: our saver gathers.
 
-    background: Callable[..., Any]  # runs something beside the loop
-
-    def __init__(self, given: Any, *, checkpointer: Saver, **more: Any) -> None:
-        base: Any = super()  # typed in part only
-        base.__init__(given, checkpointer=None, **more)  # which would take the saver's signature apart for each run
-        self.checkpointer = checkpointer
-        self.checkpointer_get_next_version = checkpointer.get_next_version
-        self.checkpointer_put_writes = checkpointer.aput_writes
-        self.checkpointer_put_writes_accepts_task_path = True
-        del self._checkpointer_put_after_previous
-
-    def _first(self, **given: Any) -> Any:
-        itself: Any = self  # typed in part only
-        self.background, itself.submit = itself.submit, _at_once
-        return super()._first(**given)
-
-
-def _at_once(save: Callable[..., Coroutine[Any, Any, object]], *args: Any) -> None:
-    try:
-        save(*args).send(None)
-    except StopIteration:
-        return
-    raise RuntimeError("a save of the session's own graph waited for something")
-
-
-def _entry(graph: Graph, given: Any) -> tuple[str | list[str], Any]:
-    """Where an input goes: straight into the state, with the first nodes started, if the entry is not a decision.
-
-    LangGraph spends a step of its own on that.
+    What is not here is done by the library's methods: a `Command`, the writes that a crash left, and all that is saved
+    of a task but with its step.
     """
-    if START in graph.builder.branches:
-        return START, given
-    first = [_BRANCH_TO + end for start, end in graph.builder.edges if start == START and end != END]
-    keys = [*graph.builder.channels, *first]
-    return keys, {**cast("dict[str, Any]", given), **dict.fromkeys(first)} if isinstance(given, dict) else given
 
+    channels: Channels
 
-async def _step(loop: _Loop, runner: PregelRunner) -> None:
-    """Runs the tasks of a step; those that had finished before a crash have their writes."""
-    tasks = [task for task in loop.tasks.values() if not task.writes]
-    if len(tasks) == 1:
-        body = cast("object", tasks[0].proc)
-        if isinstance(body, NodeSequence) and body.is_plain:
-            await _alone(runner, tasks[0], body)
-            return
-    async for _ in runner.atick(tasks, schedule_task=loop.aaccept_push):
-        pass
+    def __init__(self, plan: GraphPlan, given: Any, config: RunnableConfig) -> None:
+        vars(self).update(plan.loop)
+        self.config = self.checkpoint_config = config
+        self.input = plan.entered(given)
+        configurable = config["configurable"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        self.control = configurable[CONFIG_KEY_RUNTIME].control
+        self._binding: Binding = configurable[BINDING]
+        self._plan = plan
+        self._written_task_ids = set()
+        self._reapplied_task_ids = set()
 
+    async def open(self) -> None:
+        """Begins with the newest checkpoint, and with what the run was given."""
+        saved = await self.saver.aget_tuple(self.config)
+        self.checkpoint = empty_checkpoint() if saved is None else saved.checkpoint
+        self.checkpoint_metadata = {"step": -2} if saved is None else saved.metadata
+        self.checkpoint_pending_writes = [] if saved is None else list(saved.pending_writes or ())
+        self._parent_id = None if saved is None else self.checkpoint["id"]
+        self.channels = self._plan.channels(self.checkpoint)
+        self.step = self.checkpoint_metadata.get("step", -1) + 1
+        self.stop = self.step + self.config.get("recursion_limit", 0) + 1
+        updated = self.checkpoint.get("updated_channels")
+        self.updated_channels = self._first(
+            input_keys=self.input_keys, updated_channels=set(updated) if updated else None
+        )
 
-async def _alone(runner: PregelRunner, task: PregelExecutableTask, body: NodeSequence) -> None:
-    try:
-        await body.ainvoke(task.input, task.config)
-    except asyncio.CancelledError as error:
-        current = asyncio.current_task()
-        if current is not None and current.cancelling():
+    @property
+    def saver(self) -> Saver:
+        return cast("Saver", self.checkpointer)
+
+    def _first(self, *, input_keys: str | Sequence[str], updated_channels: set[str] | None) -> set[str] | None:
+        writes = self._plan.input_writes(self.input)
+        is_new = self.config.get("metadata", {}).get("run_id") != self.checkpoint_metadata.get("run_id")
+        if not (writes and is_new and not self.checkpoint_pending_writes and self._plan.is_at_rest(self.channels)):
+            base: Any = super()  # typed in part only
+            return base._first(input_keys=input_keys, updated_channels=updated_channels)
+        task = PregelTaskWrites((), INPUT, writes, ())
+        self.updated_channels = self._plan.apply(self.checkpoint, self.channels, [task])
+        self._put_checkpoint({"source": "input"})
+        flags = {CONFIG_KEY_RESUMING: False, CONFIG_KEY_REPLAY_STATE: None}
+        self.config = {**self.config, "configurable": {**self.config.get("configurable", {}), **flags}}
+        self.status = "pending"
+        return self.updated_channels
+
+    def tick(self) -> bool:
+        """Whether there is another step, whose tasks are then known."""
+        if self.step > self.stop:
+            self.status = "out_of_steps"
+            return False
+        self.tasks = self._plan.tasks(self)
+        if not self.tasks:
+            self.status = "done"
+            return False
+        if self.checkpoint_pending_writes:
+            self._reapply_writes_to_succeeded_nodes(self.tasks)
+        if self.control is not None and self.control.drain_requested:
+            self.status = "draining"
+            return False
+        return True
+
+    async def execute(self) -> None:
+        """Runs the tasks of the step; those that had finished before a crash have their writes."""
+        tasks = [task for task in self.tasks.values() if not task.writes]
+        if len(tasks) == 1:
+            body = cast("object", tasks[0].proc)
+            if isinstance(body, NodeSequence) and body.is_plain:
+                await self._alone(tasks[0], body)
+                return
+        async with AsyncBackgroundExecutor(self.config) as submit:  # pyright: ignore[reportUnknownVariableType]
+            runner = self._runner(weakref.WeakMethod(cast("Any", submit)))
+            async for _ in runner.atick(tasks, schedule_task=self.aaccept_push):
+                pass
+        self.after_tick()
+
+    async def _alone(self, task: PregelExecutableTask, body: NodeSequence) -> None:
+        try:
+            await body.ainvoke(task.input, task.config)
+        except asyncio.CancelledError as error:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise
+            failure = NodeCancelledError(task.name)  # code of the node raised it: nobody cancelled the run
+            self._commit(task, failure)
+            raise failure from error
+        except Exception as error:
+            self._commit(task, error)
             raise
-        failure = NodeCancelledError(task.name)  # code of the node raised it: nobody cancelled the run
-        runner.commit(task, failure)
-        raise failure from error
-    except Exception as error:
-        runner.commit(task, error)
-        raise
-    runner.commit(task, None)
+        try:
+            self.after_tick(task.id)
+        except Exception:
+            self._commit(task, None)  # the step cannot be saved; what the task did was done all the same
+            raise
+
+    def _commit(self, task: PregelExecutableTask, error: BaseException | None) -> None:
+        """Saves how a task ended, as long as its step has not."""
+        self._runner(None).commit(task, error)
+
+    def _runner(self, submit: Any) -> PregelRunner:
+        return PregelRunner(submit=submit, put_writes=weakref.WeakMethod(self.put_writes))
+
+    def after_tick(self, alone: str | None = None) -> None:
+        """Ends the step. `alone` is the task whose facts are saved with it; those of others were when they ended."""
+        self.updated_channels = self._plan.apply(self.checkpoint, self.channels, self.tasks.values())
+        self.checkpoint_pending_writes.clear()
+        self._put_checkpoint({"source": "loop"}, alone)
+        self.config.get("configurable", {}).pop(CONFIG_KEY_RESUMING, None)
+
+    def _put_checkpoint(self, metadata: CheckpointMetadata, alone: str | None = None) -> None:
+        checkpoint = self._plan.checkpoint(self.checkpoint, self.channels, self.step, self.updated_channels)
+        metadata |= {"step": self.step, "parents": {}}
+        self.saver.put_step(self._binding, checkpoint, metadata, parent_id=self._parent_id, alone=alone)
+        self.checkpoint, self.checkpoint_metadata, self._parent_id = checkpoint, metadata, checkpoint["id"]
+        self.step += 1
+
+    def _push_graph_lifecycle_event(self, *_: Any, **__: Any) -> None:
+        """Nobody listens."""
+
+    @staticmethod
+    def submit(save: Callable[..., Coroutine[Any, Any, object]], *args: Any) -> None:
+        """Saves at once what the library has saved in the background."""
+        try:
+            save(*args).send(None)
+        except StopIteration:
+            return
+        raise RuntimeError("a save of the session's own graph waited for something")
 
 
 def _nowhere(_: Any) -> None:

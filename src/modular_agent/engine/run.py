@@ -14,7 +14,7 @@ from langgraph.types import Command
 from modular_agent.engine.accounts import Ledger
 from modular_agent.engine.binding import BINDING, Binding
 from modular_agent.engine.budgets import Budget, Terms
-from modular_agent.engine.checkpoints import Saver, plain_values
+from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.context import RunContext
 from modular_agent.engine.conversations import Conversations
 from modular_agent.engine.failures import error_record, summary
@@ -24,6 +24,7 @@ from modular_agent.engine.nodes.step import NodeFailure
 from modular_agent.engine.progress import Progress
 from modular_agent.engine.providers.pricing import PriceBook
 from modular_agent.engine.store import Facts, RunKey, RunStore
+from modular_agent.engine.stored_values import plain_values
 from modular_agent.engine.tools.port import Effect
 from modular_agent.engine.workflow import Workflow
 from modular_agent.events import Delta, Record, RecordType
@@ -93,7 +94,9 @@ class Run:
         self.pause_requested = False
         self._services = services
         self._began = services.clock.monotonic()
-        self._graph_task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Any] | None = None  # the one that executes the run, once it has begun
+        self._is_cancellable = False
+        self._cancels = 0
         self._unwritten = Facts()
         self.context = self._context()
 
@@ -138,7 +141,7 @@ class Run:
     @property
     def is_under_way(self) -> bool:
         """Whether the execution has begun: before that it knows nothing of what the run used."""
-        return self._graph_task is not None
+        return self._task is not None
 
     # -- control -----------------------------------------------------------------------------------------------
 
@@ -149,8 +152,9 @@ class Run:
     def cancel(self) -> None:
         """Cancels the step in progress; call it once."""
         self.context.control.request_drain("stop")
-        if self._graph_task is not None:
-            self._graph_task.cancel()
+        if self._task is not None and self._is_cancellable:
+            self._cancels += 1
+            self._task.cancel()
 
     def live_nodes(self) -> list[str]:
         """The nodes executing now."""
@@ -163,11 +167,29 @@ class Run:
         if self.stop_requested:
             return Outcome(status=RunStatus.STOPPED)
         self._began = self._services.clock.monotonic()  # time in the queue is no use of anything
-        self._graph_task = asyncio.create_task(self._invoke(), name=f"run {self.ticket.key.run_id}")
-        await asyncio.wait({self._graph_task})
+        self._task = asyncio.current_task()
+        error = await self._graph()
         await self.context.live.wait_empty()
-        outcome = self._outcome(self._graph_task)
-        return await self._settled(outcome)
+        return await self._settled(self._outcome(error))
+
+    async def _graph(self) -> BaseException | None:
+        """Runs the graph to its end; answers what it raised. What `cancel` did to the task is undone then."""
+        task = self._task
+        assert task is not None
+        self._is_cancellable = True
+        try:
+            await self._invoke()
+        except asyncio.CancelledError as error:
+            if task.cancelling() > self._cancels:  # by somebody else: the process ends
+                raise
+            return error
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run ends with it
+            return error
+        finally:
+            self._is_cancellable = False
+            for _ in range(self._cancels):
+                task.uncancel()
+        return None
 
     async def _invoke(self) -> None:
         await self.context.budget.open()
@@ -202,13 +224,12 @@ class Run:
             return Command(resume=answers)
         return Command(update=update) if update is not None else None
 
-    def _outcome(self, task: "asyncio.Task[None]") -> Outcome:
-        error = None if task.cancelled() else task.exception()
+    def _outcome(self, error: BaseException | None) -> Outcome:
         if self.context.binding.failure is not None:
             return self._given_up(self.context.binding.failure)
         if self.stop_requested:
             return Outcome(status=RunStatus.STOPPED)
-        if task.cancelled():
+        if isinstance(error, asyncio.CancelledError):
             return Outcome(status=None, reason="cancelled")
         if error is None:
             waiting = bool(self.context.binding.questions)

@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import orjson
 
-from modular_agent.engine.checkpoints import Saver, log_segments
+from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.state import PROMPTS
 from modular_agent.engine.store import CheckpointStore, StoredCheckpoint
+from modular_agent.engine.stored_values import log_segments
 from modular_agent.events import SessionRef
 
 __all__ = ["Snapshots"]

@@ -168,3 +168,20 @@ async def test_a_state_that_grows_too_large_fails_the_run(open_lab: OpenLab) -> 
         assert run.status == "failed"
         assert (await lab.error())["type"] == "state_too_large"
         assert (await lab.state())["small"] == 1
+
+
+async def test_an_answer_that_makes_the_state_too_large_is_not_asked_for_again(open_lab: OpenLab) -> None:
+    async with open_lab(MAX_STATE_BYTES="100000") as lab:
+        await lab.open(
+            """
+            models: {main: {provider: scripted, script: scripts/a.yaml}}
+            nodes: {grow: {type: llm, writes: big}}
+            edges: [{from: START, to: grow}, {from: grow, to: END}]
+            """,
+            files={"scripts/a.yaml": script(otherwise={"reply": "x" * 200_000})},
+        )
+        assert (await lab.run("go")).status == "failed"
+        assert (await lab.state())["big"] == "x" * 200_000
+        assert (await lab.retry()).status == "failed"
+        assert (await lab.error())["type"] == "state_too_large"
+        assert len(await lab.records("llm_request")) == 1

@@ -2,7 +2,7 @@ from uuid import UUID
 
 from langgraph.checkpoint.base.id import uuid6
 
-from modular_agent.engine.checkpoint_ids import come_after
+from modular_agent.engine.checkpoint_ids import come_after, next_id
 
 
 def later(checkpoint_id: UUID, ticks: int) -> str:
@@ -23,3 +23,17 @@ def test_an_older_id_and_ids_of_other_kinds_change_nothing() -> None:
     for known in ("00000000-0000-6000-8000-000000000000", "saved-by-hand", "ffffffff-ffff-4fff-bfff-ffffffffffff"):
         come_after(known)
     assert before < str(uuid6()) < "2"
+
+
+def test_our_ids_are_the_librarys_of_the_same_step() -> None:
+    for step in (-1, 0, 7, 123_456):
+        before, ours, after = str(uuid6()), next_id(step), str(uuid6())
+        assert before < ours < after
+        assert str(UUID(ours)) == ours
+        assert (UUID(ours).version, UUID(ours).variant) == (6, uuid6().variant)
+        assert UUID(ours).int >> 48 & 0xFFFF == uuid6(clock_seq=step).int >> 48 & 0xFFFF
+
+
+def test_our_ids_never_come_twice() -> None:
+    made = [next_id(3) for _ in range(2_000)]
+    assert made == sorted(set(made))

@@ -85,6 +85,7 @@ class LazyMessages(Sequence[dict[str, Any]]):
 )
 def test_conditions(expressions: Expressions, text: str, state: dict[str, Any], expected: bool) -> None:
     assert expressions.condition(text).evaluate(state) is expected
+    assert expressions.condition(f"true && ({text})").evaluate(state) is expected  # by CEL, what needs none too
 
 
 @pytest.mark.parametrize(
