@@ -11,7 +11,7 @@ The library's version is pinned; tests compare both ways.
 import asyncio
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal._constants import (
@@ -35,24 +35,18 @@ from modular_agent.engine.binding import BINDING, Binding
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.context import RunContext
 from modular_agent.engine.graph_plan import Channels, GraphPlan
-from modular_agent.engine.nodes.workflow import Graph
 from modular_agent.engine.sequence import NodeSequence
 
 __all__ = ["run_graph"]
 
-_PLANS: Final = weakref.WeakKeyDictionary[Graph, GraphPlan]()
-
 
 async def run_graph(
-    graph: Graph, given: Any, config: RunnableConfig, *, context: RunContext, control: RunControl
+    plan: GraphPlan, given: Any, config: RunnableConfig, *, context: RunContext, control: RunControl
 ) -> None:
     """Runs a graph from `given` (an input, a `Command`, or None to go on) until it has ended or waits for an answer.
 
     Raises `GraphDrained` when `control` asked for a hold, `GraphRecursionError`, and whatever a node raised.
     """
-    plan = _PLANS.get(graph)
-    if plan is None:
-        plan = _PLANS[graph] = GraphPlan(graph)
     loop = _Loop(plan, given, _whole(config, Runtime(context=context, control=control, stream_writer=_nowhere)))
     await loop.open()
     try:

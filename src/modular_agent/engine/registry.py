@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.compiler import Compiler
+from modular_agent.engine.graph_plan import GraphPlan
 from modular_agent.engine.models import ConfiguredModels, ModelDirectory
 from modular_agent.engine.node_bodies import NodeBodies
 from modular_agent.engine.nodes.workflow import Graph
@@ -66,7 +67,7 @@ class WorkflowRegistry:
 
     async def _compile(self, loaded: LoadedWorkflow) -> Workflow:
         compiler = await self._compiler(loaded)
-        return Workflow(loaded=loaded, graph=compiler.compile(self._saver), shape=compiler.shape)
+        return Workflow(loaded=loaded, plan=GraphPlan(compiler.compile(self._saver)), shape=compiler.shape)
 
     async def _compiler(self, loaded: LoadedWorkflow) -> Compiler:
         models = ModelDirectory(loaded, self._factory, self._configured)

@@ -201,7 +201,7 @@ class Run:
             "recursion_limit": RECURSION_LIMIT,
         }
         given = await self._graph_input()
-        await run_graph(self.ticket.workflow.graph, given, config, context=self.context, control=self.context.control)
+        await run_graph(self.ticket.workflow.plan, given, config, context=self.context, control=self.context.control)
 
     async def _remember(self) -> None:
         """Takes up what the run had used and where it was before this execution."""

@@ -9,6 +9,7 @@ from langgraph.types import Overwrite
 from modular_agent.engine.channels import LogRef
 from modular_agent.engine.checkpoints import Saver
 from modular_agent.engine.errors import StateInvalid
+from modular_agent.engine.graph_plan import GraphPlan
 from modular_agent.engine.nodes.conversation import normalised, open_tool_calls, public, text_of
 from modular_agent.engine.nodes.workflow import Graph
 from modular_agent.engine.pairing import NO_RESULT
@@ -32,8 +33,12 @@ class Workflow:
     """A compiled workflow version. Safe to run many times at once."""
 
     loaded: LoadedWorkflow
-    graph: Graph
+    plan: GraphPlan
     shape: StateShape
+
+    @property
+    def graph(self) -> Graph:
+        return self.plan.graph
 
     @property
     def name(self) -> str:

@@ -123,8 +123,8 @@ class Came(NamedTuple):
     records: list[tuple[str, str | None]]
 
 
-async def by_library(graph: Any, given: Any, config: RunnableConfig, *, context: Any, control: Any) -> None:
-    await graph.ainvoke(given, config, context=context, durability="sync", control=control, stream_mode=[])
+async def by_library(plan: GraphPlan, given: Any, config: RunnableConfig, *, context: Any, control: Any) -> None:
+    await plan.graph.ainvoke(given, config, context=context, durability="sync", control=control, stream_mode=[])
 
 
 async def outcome(lab: Lab, text: str, messages: list[str]) -> Came:
@@ -277,8 +277,8 @@ async def test_every_step_of_a_run_is_the_librarys(
 async def test_a_graph_that_never_ends_is_ended(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     await lab.open(HEAD + LOOP, files=FILES)
 
-    async def limited(graph: Any, given: Any, config: RunnableConfig, **more: Any) -> None:
-        await graph_loop.run_graph(graph, given, {**config, "recursion_limit": 1}, **more)
+    async def limited(plan: GraphPlan, given: Any, config: RunnableConfig, **more: Any) -> None:
+        await graph_loop.run_graph(plan, given, {**config, "recursion_limit": 1}, **more)
 
     monkeypatch.setattr(run, "run_graph", limited)
     row = await lab.run("use the tools")
