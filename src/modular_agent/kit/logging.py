@@ -1,7 +1,8 @@
 """The process's logs: structlog and the standard library's `logging` on one road, written off the event loop.
 
 A call makes a record with the context variables of its task (`request_id`, `session_id`, `run_id`) and puts it into a
-bounded queue; one thread renders, takes secrets out, and writes to standard error and to the rotating file.
+bounded queue; one thread renders, takes secrets out, and writes to standard error and to the rotating file: after the
+first line it waits a moment for others, because each time it wakes it takes the interpreter from the event loop.
 """
 
 import json
@@ -9,6 +10,7 @@ import logging
 import logging.handlers
 import queue
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -30,8 +32,11 @@ log_context = bound_contextvars
 """`with log_context(run_id=...)`: every line of this task, and of the tasks it starts, carries these fields."""
 
 QUEUE_SIZE: Final = 10_000
-CLOSE_PATIENCE: Final = 5.0  # seconds
+GATHER: Final = 0.05  # seconds that a line may wait for others
+GATHERED: Final = 100  # lines that are written at once
 _UVICORN: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
+# What no line of ours says: who called, in which thread (https://docs.python.org/3/howto/logging.html#optimization).
+_NOT_ASKED: Final = ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks")
 _CHATTY: Final = ("httpx", "httpcore", "watchfiles", "aiohttp.access", "mcp", "asyncio")
 
 
@@ -40,6 +45,7 @@ class _Previous:
     """What `Logs.start` changed, to put it back."""
 
     root_level: int
+    asked: Mapping[str, object]
     uvicorn: Mapping[str, tuple[list[logging.Handler], bool, int, bool]]
 
 
@@ -74,11 +80,11 @@ class Logs:
 
     def start(self) -> None:
         """Routes every logger of the process here. A log file that cannot be opened is reported, not fatal."""
-        handler = _QueueHandler(queue.Queue(QUEUE_SIZE))
+        handler = _QueueHandler()
         outputs, complaint = self._outputs()
         listener = _Listener(handler, *outputs)
         root = logging.getLogger()
-        self._previous = _Previous(root_level=root.level, uvicorn=_take_over_uvicorn())
+        self._previous = _Previous(root_level=root.level, asked=_ask_less(), uvicorn=_take_over_uvicorn())
         root.addHandler(handler)
         root.setLevel(self._level)
         for name in _CHATTY:
@@ -101,6 +107,8 @@ class Logs:
         root = logging.getLogger()
         root.removeHandler(self._handler)
         root.setLevel(self._previous.root_level)
+        for name, value in self._previous.asked.items():
+            setattr(logging, name, value)
         for name, (handlers, propagate, level, disabled) in self._previous.uvicorn.items():
             logger = logging.getLogger(name)
             logger.handlers, logger.propagate, logger.disabled = handlers, propagate, disabled
@@ -131,7 +139,7 @@ class Logs:
     def _outputs(self) -> tuple[list[logging.Handler], str | None]:
         """The handlers behind the queue, and why there is none for the file (if so)."""
         stream = self._stream or sys.stderr
-        terminal = logging.StreamHandler(stream)
+        terminal = _Terminal(stream)
         console = self._format == "console" or (self._format == "auto" and stream.isatty())
         terminal.setFormatter(_Formatter(self._redactor, console=console, colors=stream.isatty()))
         if self._file is None:
@@ -159,6 +167,14 @@ def _take_over_uvicorn() -> dict[str, tuple[list[logging.Handler], bool, int, bo
     return before
 
 
+def _ask_less() -> dict[str, object]:
+    """Has records made without what is not asked for; returns what was set."""
+    before = {name: getattr(logging, name) for name in _NOT_ASKED if hasattr(logging, name)}
+    for name in before:
+        setattr(logging, name, None)
+    return before
+
+
 def _as_record(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -170,9 +186,10 @@ def _as_record(
 class _QueueHandler(logging.handlers.QueueHandler):
     """Puts records into the queue as they are; counts those for which there was no place."""
 
-    def __init__(self, records: "queue.Queue[Any]") -> None:
-        super().__init__(records)
+    def __init__(self) -> None:
+        self.records: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
         self.dropped = 0
+        super().__init__(cast(Any, self.records))  # it takes whatever has `put_nowait`
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         if not isinstance(record.msg, dict):
@@ -182,10 +199,32 @@ class _QueueHandler(logging.handlers.QueueHandler):
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
+        if self.records.qsize() < QUEUE_SIZE:
+            self.records.put(record)
+        else:
             self.dropped += 1
+
+
+class _Terminal(logging.StreamHandler[TextIO]):
+    """Writes the lines since the last `flush` at once: by themselves, standard error has a system call for each."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+            if len(self._lines) == GATHERED:
+                self.flush()
+        except Exception:  # noqa: BLE001 - reported as `logging` does it, and the thread goes on
+            self.handleError(record)
+
+    def flush(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines:
+            self.stream.write("".join(lines))
+            super().flush()
 
 
 class _Listener(logging.handlers.QueueListener):
@@ -194,6 +233,17 @@ class _Listener(logging.handlers.QueueListener):
     def __init__(self, source: _QueueHandler, *outputs: logging.Handler) -> None:
         super().__init__(source.queue, *outputs)
         self._source = source
+        self._ending = threading.Event()
+
+    def dequeue(self, block: bool) -> logging.LogRecord:
+        records = self._source.records
+        if records.empty():
+            self._flush()
+            record = records.get(block)
+            self._ending.wait(GATHER)
+        else:
+            record = records.get(block)
+        return cast(logging.LogRecord, record)  # or None: the sentinel
 
     def handle(self, record: logging.LogRecord) -> None:
         if self._source.dropped:
@@ -202,8 +252,20 @@ class _Listener(logging.handlers.QueueListener):
             super().handle(logging.LogRecord(__name__, logging.WARNING, __file__, 0, cast(Any, message), None, None))
         super().handle(record)
 
+    def stop(self) -> None:
+        self._ending.set()
+        super().stop()
+        self._flush()
+
     def enqueue_sentinel(self) -> None:
-        cast("queue.Queue[Any]", self.queue).put(None, timeout=CLOSE_PATIENCE)
+        self._source.records.put(None)
+
+    def _flush(self) -> None:
+        for output in self.handlers:
+            try:
+                output.flush()
+            except (OSError, ValueError) as error:  # nobody reads standard error any more
+                output.handleError(logging.LogRecord(__name__, logging.ERROR, __file__, 0, str(error), None, None))
 
 
 class _Formatter(logging.Formatter):
@@ -215,24 +277,30 @@ class _Formatter(logging.Formatter):
         self._console = structlog.dev.ConsoleRenderer(colors=colors) if console else None
 
     def format(self, record: logging.LogRecord) -> str:
+        if self._console is not None:
+            return self._console(None, "", self._line(record))
+        line: str | None = getattr(
+            record, "json_line", None
+        )  # of a file it is asked twice, and of the terminal once more
+        if line is None:
+            line = record.json_line = _json(self._line(record))
+        return line
+
+    def _line(self, record: logging.LogRecord) -> dict[str, Any]:
         message: object = record.msg
         fields = cast(dict[str, Any], message) if isinstance(message, dict) else {"event": record.getMessage()}
         line: dict[str, Any] = {
             "timestamp": rfc3339(int(record.created * 1_000_000)),
             "level": record.levelname.lower(),
             "logger": record.name,
-            **fields,
         }
+        line.update(self._redactor.mapping(fields))
         if record.exc_info and record.exc_info[0] is not None:
-            line["exception"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+            trace = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+            line["exception"] = self._redactor.text(trace)
         if record.stack_info:
-            line["stack"] = record.stack_info
-        line = self._redactor.mapping(line)
-        return self._for_people(line) if self._console else _json(line)
-
-    def _for_people(self, line: dict[str, Any]) -> str:
-        assert self._console is not None
-        return self._console(None, "", line)
+            line["stack"] = self._redactor.text(record.stack_info)
+        return line
 
 
 def _json(line: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final, cast
 
 __all__ = ["MASK", "Redactor", "is_secret_name", "secrets_of"]
@@ -37,10 +38,15 @@ _PATTERNS: Final = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-# A text without any of these cannot match: the scan for them costs a tenth of the pattern's.
-_HINTS: Final = re.compile(r"bearer|basic|key|secret|token|passw|authoriz|://|sk-|aiza|akia|eyj|[_-]", re.IGNORECASE)
+# What matches has one of these in it and is no shorter: looking for them costs a hundredth of what the pattern does.
+_HINTS: Final = (
+    "bearer", "basic", "key", "secret", "token", "passw", "authoriz", "://", "mak_", "sk-", "aiza", "akia", "eyj",
+    "ghp", "gho", "ghs", "ghu", "glpat", "xox", "hf_", "hf-", "gsk", "tvly", "pplx",
+)  # fmt: skip
+_SHORTEST: Final = 6
 
 
+@lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
     """Whether a field, header or variable of this name holds a secret (`api_key` does, `total_tokens` does not)."""
     lower = name.lower().replace("-", "_")
@@ -60,19 +66,24 @@ class Redactor:
     """Replaces secrets by `***`: the given values wherever they stand, and whatever looks like a credential."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = sorted({s for s in secrets if len(s) >= MINIMUM_SECRET_LENGTH}, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+        # A longer one first, because it may contain another.
+        self._known = sorted({s for s in secrets if len(s) >= MINIMUM_SECRET_LENGTH}, key=len, reverse=True)
 
     def text(self, text: str) -> str:
         """`text` without secrets."""
-        if self._known is not None:
-            text = self._known.sub(MASK, text)
-        return _PATTERNS.sub(_mask, text) if _HINTS.search(text) else text
+        if len(text) < _SHORTEST:
+            return text
+        for secret in self._known:
+            if secret in text:
+                text = text.replace(secret, MASK)
+        return _PATTERNS.sub(_mask, text) if _may_match(text) else text
 
     def value(self, value: Any) -> Any:  # any JSON value, or what a log call was given
         """A copy of `value` without secrets: texts cleaned, values under secret names replaced, other types kept."""
         if isinstance(value, str):
             return self.text(value)
+        if value is None or isinstance(value, (int, float)):
+            return value
         if isinstance(value, Mapping):
             return self.mapping(cast(Mapping[Any, Any], value))
         if isinstance(value, (list, tuple, set, frozenset)):
@@ -85,6 +96,16 @@ class Redactor:
             key: MASK if item and isinstance(key, str) and is_secret_name(key) else self.value(item)
             for key, item in values.items()
         }
+
+
+def _may_match(text: str) -> bool:
+    if not text.isascii():
+        return True  # letters beyond ASCII count as their likes within it
+    lower = text.lower()
+    for hint in _HINTS:  # noqa: SIM110 - any() costs as much as all of these
+        if hint in lower:
+            return True
+    return False
 
 
 def _mask(found: re.Match[str]) -> str:

@@ -2,6 +2,7 @@ import asyncio
 import io
 import json
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from modular_agent.kit.logging import Logs, log_context
+from modular_agent.kit.logging import GATHER, Logs, log_context
 
 
 @pytest.fixture(autouse=True)
@@ -187,3 +188,45 @@ def test_closing_gives_the_loggers_back() -> None:
     logs.close()
     logs.close()
     assert (list(root.handlers), root.level) == before
+
+
+def test_lines_that_come_together_are_written_together() -> None:
+    class Counted(io.StringIO):
+        writes = 0
+
+        def write(self, text: str, /) -> int:
+            Counted.writes += 1
+            return super().write(text)
+
+    stream = Counted()
+    with Logs(stream=stream):
+        for number in range(250):
+            log().info("line", number=number)
+    assert [json.loads(line)["number"] for line in stream.getvalue().splitlines()] == [*range(250)]
+    assert Counted.writes <= 5
+
+
+def test_a_stream_that_cannot_be_written_does_not_end_the_thread(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise BrokenPipeError("gone")
+
+    file = tmp_path / "api.log"
+    with Logs(stream=Broken(), file=file):
+        log().info("first")
+        time.sleep(GATHER * 3)
+        log().info("second")
+    assert [json.loads(line)["event"] for line in file.read_text().splitlines()] == ["first", "second"]
+    assert "BrokenPipeError: gone" in capsys.readouterr().err
+
+
+def test_a_line_waits_only_a_moment_for_others() -> None:
+    stream = io.StringIO()
+    with Logs(stream=stream):
+        log().info("alone")
+        deadline = time.monotonic() + 5
+        while not stream.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert json.loads(stream.getvalue())["event"] == "alone"

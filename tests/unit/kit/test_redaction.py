@@ -1,8 +1,17 @@
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modular_agent.kit.redaction import MASK, Redactor, is_secret_name, secrets_of
+from modular_agent.kit.redaction import (
+    _PATTERNS,
+    MASK,
+    Redactor,
+    _mask,
+    is_secret_name,
+    secrets_of,
+)
 
 CREDENTIALS = [
     "sk-proj-Ab3dEf6hIj9kLmN0pQr",
@@ -113,3 +122,16 @@ def test_a_known_secret_never_survives(value: object) -> None:
     secret = "qzqzqzqz"
     cleaned = Redactor([secret]).value({"a": value, "b": [f"{value}{secret}"]})
     assert secret not in repr(cleaned)
+
+
+@given(st.sampled_from(CREDENTIALS), st.text(max_size=20), st.sampled_from([str.lower, str.upper, str]))
+def test_what_the_pattern_finds_is_looked_for(credential: str, before: str, spelled: Callable[[str], str]) -> None:
+    """The quick look for hints misses nothing."""
+    text = f"{before} {spelled(credential)}"
+    assert Redactor().text(text) == _PATTERNS.sub(_mask, text)
+
+
+@pytest.mark.parametrize("prefix", ["ghp_", "gho-", "ghs_", "ghu_", "glpat-", "xoxb-", "hf_", "gsk_", "tvly-", "pplx-"])
+def test_every_known_prefix_is_a_hint(prefix: str) -> None:
+    assert Redactor().text(prefix + "A" * 20) == MASK
+    assert Redactor().text("AKIA" + "A" * 16) == Redactor().text("mak_0123abcd_" + "A" * 16) == MASK
