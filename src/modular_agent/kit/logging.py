@@ -1,8 +1,8 @@
 """The process's logs: structlog and the standard library's `logging` on one road, written off the event loop.
 
 A call makes a record with the context variables of its task (`request_id`, `session_id`, `run_id`) and puts it into a
-bounded queue; one thread renders, takes secrets out, and writes to standard error and to the rotating file: after the
-first line it waits a moment for others, because each time it wakes it takes the interpreter from the event loop.
+bounded queue; one thread renders, takes secrets out, and writes to standard error and to the rotating file. Between two
+writes it rests for a moment, because each time it wakes it takes the interpreter from the event loop.
 """
 
 import json
@@ -32,7 +32,7 @@ log_context = bound_contextvars
 """`with log_context(run_id=...)`: every line of this task, and of the tasks it starts, carries these fields."""
 
 QUEUE_SIZE: Final = 10_000
-GATHER: Final = 0.05  # seconds that a line may wait for others
+GATHER: Final = 0.05  # seconds between two writes
 GATHERED: Final = 100  # lines that are written at once
 _UVICORN: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
 # What no line of ours says: who called, in which thread (https://docs.python.org/3/howto/logging.html#optimization).
@@ -239,11 +239,8 @@ class _Listener(logging.handlers.QueueListener):
         records = self._source.records
         if records.empty():
             self._flush()
-            record = records.get(block)
-            self._ending.wait(GATHER)
-        else:
-            record = records.get(block)
-        return cast(logging.LogRecord, record)  # or None: the sentinel
+            self._ending.wait(GATHER)  # not for the next line: each would wake this thread
+        return cast(logging.LogRecord, records.get(block))  # or None: the sentinel
 
     def handle(self, record: logging.LogRecord) -> None:
         if self._source.dropped:

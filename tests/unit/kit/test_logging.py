@@ -222,11 +222,12 @@ def test_a_stream_that_cannot_be_written_does_not_end_the_thread(
     assert "BrokenPipeError: gone" in capsys.readouterr().err
 
 
-def test_a_line_waits_only_a_moment_for_others() -> None:
+def test_lines_are_written_at_once_or_soon() -> None:
     stream = io.StringIO()
     with Logs(stream=stream):
-        log().info("alone")
-        deadline = time.monotonic() + 5
-        while not stream.getvalue() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert json.loads(stream.getvalue())["event"] == "alone"
+        for event in ("first", "second"):
+            log().info(event)
+            deadline = time.monotonic() + 5
+            while event not in stream.getvalue() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert event in stream.getvalue()
