@@ -62,9 +62,6 @@ EVENT_TYPES: Final[Mapping[str, str]] = {
 }
 
 
-_EVENT_TYPES: Final = {str(kind): name.encode() for kind, name in EVENT_TYPES.items()}
-
-
 def event_type(record_type: str) -> str:
     """The envelope's `type` for a record of `record_type`."""
     return EVENT_TYPES[record_type]
@@ -113,7 +110,10 @@ class Record:
 
 
 class CommittedRecord(NamedTuple):
-    """A record as it stands in the log. `line` is its JSON object in UTF-8 and ends with a newline; `ts` is in µs."""
+    """A record as it stands in the log. `line` is its JSON object in UTF-8 and ends with a newline; `ts` is in µs.
+
+    `fields` are those of the `Record` where it has just been committed, so that who listens need not read the line.
+    """
 
     session: SessionRef
     seq: int
@@ -123,24 +123,25 @@ class CommittedRecord(NamedTuple):
     run_id: str | None
     node: str | None
     line: bytes
+    fields: Mapping[str, Any] | None = None  # any JSON value
 
     @staticmethod
     def make_line(seq: int, ts: int, body: bytes) -> bytes:
         """The log line of an encoded record: `body` is what `Record.encode` returned."""
         return b'{"seq":%d,"timestamp":"%b",%b\n' % (seq, stamp(ts), body[1:])
 
-    def envelope(self) -> bytes:
-        """The event for clients, `{"type","session_id","seq","timestamp","data"}`, built around the stored bytes."""
-        return b'{"type":"%b","session_id":"%b","seq":%d,"timestamp":"%b","data":%b}' % (
-            _EVENT_TYPES[self.record_type],
-            self.session.session_id.encode(),
-            self.seq,
-            stamp(self.ts),
-            self.line[:-1],
-        )
+    @staticmethod
+    def make_envelope(kind: str, session_id: str, line: bytes) -> bytes:
+        """The event for clients, `{"type","session_id","seq","timestamp","data"}`, around the bytes of the line."""
+        stamped = line[1 : line.index(b'",', _STAMPED)]  # it begins with `seq` and `timestamp`
+        return b"".join((_HEADS[kind], session_id.encode(), b'",', stamped, b'","data":', line[:-1], b"}"))
 
 
-# Of the fields in their order: named tuples are made by a function of Python, this is none.
+_HEADS: Final = {kind: b'{"type":"%b","session_id":"' % kind.encode() for kind in EVENT_TYPES.values()}
+_STAMPED: Final = len('{"seq":1,"timestamp":"2025-10-22T17:48:00.000000Z')
+
+
+# Of all fields in their order: named tuples are made by a function of Python, this is none.
 committed_record: Final = cast(
     "Callable[[tuple[Any, ...]], CommittedRecord]", partial(tuple[Any, ...].__new__, CommittedRecord)
 )

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import orjson
@@ -12,7 +13,10 @@ __all__ = ["LogCounts"]
 
 MAX_LABELS: Final = 200  # models; what comes after is counted together
 OTHERS: Final = "(others)"
-_TOKENS: Final = ("prompt", "completion", "cached", "cache_write", "reasoning")
+_TOKENS: Final = tuple(
+    (kind, f"{kind}_tokens") for kind in ("prompt", "completion", "cached", "cache_write", "reasoning")
+)
+_record_type: Final = attrgetter("record_type")
 
 
 class LogCounts:
@@ -27,7 +31,7 @@ class LogCounts:
         self.cost: dict[str, float] = {}  # USD by model
         self.errors: Counter[str] = Counter()  # by severity
         self._models: set[str] = set()
-        self._of: Mapping[str, Callable[[bytes], None]] = {
+        self._of: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
             RecordType.RUN: self._run,
             RecordType.STEP: self._step,
             RecordType.LLM_RESPONSE: self._response,
@@ -38,38 +42,34 @@ class LogCounts:
 
     def tell(self, records: Sequence[CommittedRecord]) -> None:
         """Counts what was committed."""
+        self.records.update(map(_record_type, records))
         for record in records:
-            kind = record.record_type
-            self.records[kind] += 1
-            count = self._of.get(kind)
+            count = self._of.get(record.record_type)
             if count is not None:
-                count(record.line)
+                count(record.fields or orjson.loads(record.line))
 
-    def _run(self, line: bytes) -> None:
-        self.runs[_fields(line)["status"]] += 1
+    def _run(self, fields: Mapping[str, Any]) -> None:
+        self.runs[fields["status"]] += 1
 
-    def _step(self, line: bytes) -> None:
-        self.steps += b'"phase":"end"' in line
+    def _step(self, fields: Mapping[str, Any]) -> None:
+        self.steps += fields.get("phase") == "end"
 
-    def _response(self, line: bytes) -> None:
-        fields = _fields(line)
+    def _response(self, fields: Mapping[str, Any]) -> None:
         self.calls[self._model(fields), "failed" if fields.get("error") else "succeeded"] += 1
 
-    def _usage(self, line: bytes) -> None:
-        fields = _fields(line)
-        model = self._model(fields)
-        for kind in _TOKENS:
-            self.tokens[model, kind] += fields.get(f"{kind}_tokens") or 0
+    def _usage(self, fields: Mapping[str, Any]) -> None:
+        model, tokens = self._model(fields), self.tokens
+        for kind, field in _TOKENS:
+            tokens[model, kind] += fields.get(field) or 0
 
-    def _cost(self, line: bytes) -> None:
-        fields = _fields(line)
+    def _cost(self, fields: Mapping[str, Any]) -> None:
         amount = fields.get("amount")
         if amount is not None:
             model = self._model(fields)
             self.cost[model] = self.cost.get(model, 0.0) + float(amount)
 
-    def _error(self, line: bytes) -> None:
-        self.errors[str(_fields(line).get("severity"))] += 1
+    def _error(self, fields: Mapping[str, Any]) -> None:
+        self.errors[str(fields.get("severity"))] += 1
 
     def _model(self, fields: Mapping[str, Any]) -> str:
         model = str(fields.get("model"))
@@ -78,8 +78,3 @@ class LogCounts:
                 return OTHERS
             self._models.add(model)
         return model
-
-
-def _fields(line: bytes) -> dict[str, Any]:
-    fields: dict[str, Any] = orjson.loads(line)
-    return fields

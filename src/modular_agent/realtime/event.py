@@ -21,6 +21,7 @@ SESSION_DELETED: Final = "session_deleted"
 NOTICES: Final = frozenset({LAGGED, LOG_RESET, SESSION_DELETED})  # delivered whatever types were asked for
 RECORD_EVENTS: Final = frozenset(EVENT_TYPES.values())
 
+_RUN: Final = str(RecordType.RUN)
 OVERHEAD: Final = 400  # bytes of objects and envelope around a record's line, for the bounds of memory
 
 
@@ -30,17 +31,10 @@ class Event:
     `size` is in bytes, roughly, and counts towards the bounds of rings and feeds.
     """
 
-    __slots__ = ("_envelope", "_record", "record_id", "run_id", "run_status", "seq", "session_id", "size", "type")
+    __slots__ = ("_envelope", "_line", "record_id", "run_id", "run_status", "seq", "session_id", "size", "type")
 
     def __init__(
-        self,
-        kind: str,
-        *,
-        session_id: str | None,
-        seq: int | None,
-        run_id: str | None = None,
-        record: CommittedRecord | None = None,
-        envelope: bytes | None = None,
+        self, kind: str, *, session_id: str | None, seq: int | None, run_id: str | None = None, envelope: bytes
     ) -> None:
         self.type = kind
         self.session_id = session_id
@@ -48,25 +42,24 @@ class Event:
         self.run_id = run_id
         self.record_id: str | None = None
         self.run_status: str | None = None
-        self._record = record
-        self._envelope = envelope
-        self.size = OVERHEAD + (len(envelope) if envelope is not None else 0)
+        self._envelope: bytes | None = envelope
+        self._line = b""
+        self.size = OVERHEAD + len(envelope)
 
     @classmethod
     def of_record(cls, record: CommittedRecord) -> "Event":
         """The event of a record; its envelope is made when the first client needs it."""
-        kind = record.record_type
-        event = cls(
-            EVENT_TYPES[kind],
-            session_id=record.session.session_id,
-            seq=record.seq,
-            run_id=record.run_id,
-            record=record,
-        )
-        event.record_id = record.record_id
-        event.size = OVERHEAD + len(record.line)
-        if kind == RecordType.RUN:  # a few per run: worth a look inside
-            event.run_status = orjson.loads(record.line).get("status")
+        session, seq, _, kind, record_id, run_id, _, line, fields = record
+        event = cls.__new__(cls)  # there is one for each record: each call counts
+        event.type = EVENT_TYPES[kind]
+        event.session_id = session.session_id
+        event.seq = seq
+        event.run_id = run_id
+        event.record_id = record_id
+        event.run_status = None if kind != _RUN else (fields or orjson.loads(line)).get("status")
+        event._envelope = None
+        event._line = line
+        event.size = OVERHEAD + len(line)
         return event
 
     @classmethod
@@ -89,11 +82,11 @@ class Event:
     @property
     def envelope(self) -> bytes:
         """The event as JSON in UTF-8, on one line."""
-        if self._envelope is None:
-            assert self._record is not None
-            self._envelope = self._record.envelope()
-            self._record = None  # the envelope holds the line: one copy is enough
-        return self._envelope
+        envelope = self._envelope
+        if envelope is None:
+            envelope = self._envelope = CommittedRecord.make_envelope(self.type, self.session_id or "", self._line)
+            self._line = b""  # the envelope holds it: one copy is enough
+        return envelope
 
     def __repr__(self) -> str:
         return f"Event({self.type!r}, session_id={self.session_id!r}, seq={self.seq!r})"

@@ -7,6 +7,8 @@ is more. It reads from the session's ring of recent events, or from the log when
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
+from itertools import groupby
+from operator import attrgetter
 from types import TracebackType
 from typing import Final, Self
 
@@ -25,6 +27,7 @@ from modular_agent.realtime.topic import Ending, Ring, Topic
 __all__ = ["Hub", "HubLimits"]
 
 
+_session: Final[Callable[[CommittedRecord], SessionRef]] = attrgetter("session")
 REMEMBERED: Final = 100_000  # sessions without a ring of which the last seq is still known
 
 
@@ -96,22 +99,20 @@ class Hub:
         """Takes records that have just been committed, of any sessions, ascending within each. Never waits."""
         if self._closed:
             return
-        touched: dict[int, Topic] = {}
+        touched: dict[Topic, int] = {}  # and the bytes of its ring before
         live = self.live if self.live.active else None
-        for record in records:
-            n = record.session.n
-            topic = touched.get(n)
-            if topic is None:
-                topic = touched[n] = self._topic(record.session)
-            if record.seq <= topic.known:
-                continue
-            event = Event.of_record(record)
-            before = topic.ring.size
-            topic.append(event, record.seq)
+        for session, of_session in groupby(records, _session):
+            topic = self._topic(session)
+            touched.setdefault(topic, topic.ring.size)
+            for record in of_session:
+                if record.seq > topic.known:
+                    event = Event.of_record(record)
+                    topic.append(event, record.seq)
+                    if live is not None:
+                        live.publish(session, event)
+        for topic, before in touched.items():
             self._bytes += topic.ring.size - before
-            if live is not None:
-                live.publish(record.session, event)
-        for topic in touched.values():
+        for topic in touched:
             if topic.waiting:
                 topic.wake()
             self._settle(topic)

@@ -6,7 +6,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import orjson
@@ -18,7 +19,7 @@ from modular_agent.realtime.event import LOG_RESET, Event
 from modular_agent.realtime.protocol import error_answer
 from modular_agent.realtime.subscription import SessionSubscription, Subscription
 
-__all__ = ["HEADERS", "MEDIA_TYPE", "Batches", "Cursor", "Last", "frame", "parse_last_event_id", "stream"]
+__all__ = ["HEADERS", "MEDIA_TYPE", "Batches", "Cursor", "Last", "frames", "parse_last_event_id", "stream"]
 
 MEDIA_TYPE: Final = "text/event-stream"
 HEADERS: Final[Mapping[str, str]] = {
@@ -55,17 +56,22 @@ def parse_last_event_id(text: str) -> Cursor:
     return Cursor(int(found[1]), int(found[2] or 0))
 
 
-def frame(event: Event, *, generation: int = 0) -> bytes:
-    """One event as a frame."""
-    name = event.type.encode()
-    if event.seq is not None:
-        suffix = b".%d" % generation if generation else b""
-        return b"id: %d%s\nevent: %s\ndata: %s\n\n" % (event.seq, suffix, name, event.envelope)
-    if event.type == LOG_RESET:  # a browser that reconnects by itself must not come back with the same cursor
-        generation = orjson.loads(event.envelope)["data"]["generation"]
-        suffix = b".%d" % generation if generation else b""
-        return b"id: 0%s\nevent: %s\ndata: %s\n\n" % (suffix, name, event.envelope)
-    return b"event: %s\ndata: %s\n\n" % (name, event.envelope)
+def frames(events: Iterable[Event], *, generation: int = 0) -> bytes:
+    """The events, each as a frame."""
+    parts: list[bytes] = []
+    for event in events:
+        if event.seq is not None:
+            parts.append(b"id: %d.%d\n" % (event.seq, generation) if generation else b"id: %d\n" % event.seq)
+        elif event.type == LOG_RESET:  # a browser that reconnects by itself must not come back with the same cursor
+            generation = orjson.loads(event.envelope)["data"]["generation"]
+            parts.append(b"id: 0.%d\n" % generation if generation else b"id: 0\n")
+        parts += (_named(event.type), event.envelope, b"\n\n")
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=64)  # there are a dozen
+def _named(kind: str) -> bytes:
+    return b"event: %b\ndata: " % kind.encode()
 
 
 async def stream(
@@ -98,7 +104,7 @@ async def stream(
                 return
             if not chunk and batches.silent and subscription.ending is None:
                 chunk = BEAT
-            chunk += b"".join([frame(event, generation=generation) for event in wanted])
+            chunk += frames(wanted, generation=generation)
             if run_id is not None and status is not None:
                 chunk += _end(subscription.session.session_id, run_id, status, now_us=clock.now_us())
             if status is not None:
@@ -171,9 +177,9 @@ def _of_run(batch: list[Event], run_id: str) -> tuple[list[Event], str | None]:
 
 def _end(session_id: str, run_id: str, status: str, *, now_us: int) -> bytes:
     data = {"run_id": run_id, "status": status}
-    return frame(Event.made("end", session_id=session_id, now_us=now_us, data=data, run_id=run_id))
+    return frames([Event.made("end", session_id=session_id, now_us=now_us, data=data, run_id=run_id)])
 
 
 def _failure(error: AgentError, session_id: str, *, now_us: int) -> bytes:
     envelope = error_answer(error, message_id=None, now_us=now_us, session_id=session_id)
-    return frame(Event("error", session_id=session_id, seq=None, envelope=envelope))
+    return frames([Event("error", session_id=session_id, seq=None, envelope=envelope)])

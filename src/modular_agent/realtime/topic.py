@@ -2,6 +2,7 @@
 
 from collections import deque
 from enum import StrEnum
+from itertools import islice
 from typing import Final, Protocol
 
 from modular_agent.events import SessionRef
@@ -46,13 +47,15 @@ class Ring:
     def append(self, event: Event, seq: int) -> None:
         """Adds an event, which follows the last or starts the ring anew."""
         events = self._events
-        if not events or seq != self.first + len(events):
+        count = len(events)
+        if not count or seq != self.first + count:
             self.clear()
             self.first = seq
         events.append(event)
         self.size += event.size
-        while len(events) > self._max_events or (self.size > self._max_bytes and len(events) > 1):
-            self.shed()
+        if count >= self._max_events or self.size > self._max_bytes:
+            while len(events) > self._max_events or (self.size > self._max_bytes and len(events) > 1):
+                self.shed()
 
     def shed(self) -> None:
         """Forgets the oldest."""
@@ -69,6 +72,11 @@ class Ring:
         start = seq + 1 - self.first
         if start < 0 or start >= len(events):
             return None
+        newest = len(events) - start
+        if newest <= limit and self.size <= max_bytes:
+            last = [*islice(reversed(events), newest)]  # where most readers are
+            last.reverse()
+            return last
         found: list[Event] = []
         for index in range(start, min(start + limit, len(events))):
             event = events[index]
@@ -113,9 +121,7 @@ class Topic:
         return self.subscribers > 0 or bool(self.partials.by_id)
 
     def append(self, event: Event, seq: int) -> None:
-        """Takes a committed event; one that was published before is ignored."""
-        if seq <= self.known:
-            return
+        """Takes a committed event that was not published before."""
         self.ring.append(event, seq)
         self.known = seq
         if event.type == "message" and event.record_id is not None:

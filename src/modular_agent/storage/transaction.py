@@ -328,7 +328,7 @@ class GroupTransaction:
             size = len(line)
             kind, record_id, run_id, node = str(record.record_type), record.record_id, record.run_id, record.node
             rows.append((n, seq, ts, kind, record_id, run_id, node, month, offset, size, line))
-            made.append(committed_record((session, seq, ts, kind, record_id, run_id, node, line)))
+            made.append(committed_record((session, seq, ts, kind, record_id, run_id, node, line, record.fields)))
             lines.append(line)
             offset += size
         cursor.seq, cursor.length = seq, offset

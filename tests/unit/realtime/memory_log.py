@@ -93,3 +93,10 @@ def delta(session: SessionRef, text: str, offset: int, **changes: Any) -> Delta:
 
 def data(event: Any) -> dict[str, Any]:
     return orjson.loads(event.envelope)["data"]
+
+
+def envelope_of(record: CommittedRecord, kind: str) -> dict[str, Any]:
+    """What the event of a record is to say."""
+    line = orjson.loads(record.line)
+    session_id = record.session.session_id
+    return {"type": kind, "session_id": session_id, "seq": record.seq, "timestamp": line["timestamp"], "data": line}

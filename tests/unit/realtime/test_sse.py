@@ -13,7 +13,7 @@ from modular_agent.realtime.event import Event
 from modular_agent.realtime.hub import Hub, HubLimits
 from modular_agent.realtime.ports import Head
 from modular_agent.realtime.subscription import Subscription
-from unit.realtime.memory_log import MemoryLog, NoSuchSession, delta
+from unit.realtime.memory_log import MemoryLog, NoSuchSession, delta, envelope_of
 
 CLOCK = SystemClock()
 HEARTBEAT = 15.0
@@ -29,9 +29,9 @@ def fields(chunk: bytes) -> list[dict[str, str]]:
 async def test_a_record_is_framed_with_its_seq_type_and_envelope(hub: Hub, log: MemoryLog) -> None:
     session = log.session()
     record = log.append(session, RecordType.MESSAGE, content="两行\nof text")
-    assert fields(sse.frame(Event.of_record(record))) == [
-        {"id": "1", "event": "message", "data": record.envelope().decode()}
-    ]
+    [frame] = fields(sse.frames([Event.of_record(record)]))
+    assert (frame["id"], frame["event"]) == ("1", "message")
+    assert orjson.loads(frame["data"]) == envelope_of(record, "message")
 
 
 async def test_a_stream_replays_then_goes_on_live_with_several_events_in_a_chunk(hub: Hub, log: MemoryLog) -> None:

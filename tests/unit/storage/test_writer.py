@@ -51,7 +51,7 @@ async def test_records_are_numbered_in_the_order_of_submission(database, make_se
     done = [await future for future in futures]
     assert [record.seq for committed in done for record in committed.records] == list(range(1, 101))
     stored = await database.records.after(session, seq=0, limit=1000)
-    assert [record for committed in done for record in committed.records] == stored
+    assert [record._replace(fields=None) for committed in done for record in committed.records] == stored
 
 
 async def test_what_one_turn_of_the_loop_submits_is_one_group(database, make_session):
@@ -165,7 +165,9 @@ async def test_a_session_and_its_first_records_are_made_in_one_unit(database):
     assert await database.readers.query("SELECT messages FROM sessions") == [(2,)]
     assert [r.seq for r in done.records] == [1, 2]
     assert done.records[0].session.n > 0
-    assert await database.log.read_after(done.records[0].session, seq=1, limit=5) == [done.records[1]]
+    assert await database.log.read_after(done.records[0].session, seq=1, limit=5) == [
+        done.records[1]._replace(fields=None)
+    ]
 
 
 async def test_a_session_whose_unit_failed_leaves_no_trace_in_the_numbering(database):
