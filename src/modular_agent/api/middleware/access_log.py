@@ -6,6 +6,8 @@ from typing import Final
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from modular_agent.api.answer import answer_to
+
 __all__ = ["AccessLog"]
 
 _PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
@@ -30,26 +32,14 @@ class AccessLog:
             await self._app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = answer_to(scope)
         started = time.perf_counter()
-        status: int | None = None
-        size = 0
-        complete = False
-
-        async def send_and_count(message: Message) -> None:
-            nonlocal status, size, complete
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            elif message["type"] == "http.response.body":
-                size += len(message.get("body", b""))
-                complete = not message.get("more_body", False)
-            await send(message)
-
         try:
-            await self._app(scope, receive, send_and_count)
+            await self._app(scope, receive, send)
         finally:
             write = self._log.debug if scope["path"] in _PROBES else self._log.info
-            fields = self._fields(scope, started, status=status, bytes=size)
-            if not complete:
+            fields = self._fields(scope, started, status=answer.status, bytes=answer.size)
+            if not answer.complete:
                 fields["aborted"] = True
             write("request", method=scope["method"], **fields)
 

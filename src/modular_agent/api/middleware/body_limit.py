@@ -6,6 +6,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from modular_agent.api.answer import answer_to
 from modular_agent.api.errors import BodyTooLarge, problem_response
 from modular_agent.api.requests import DEPTH_KEY
 
@@ -33,7 +34,6 @@ class BodyLimit:
             return await self._refuse(scope, receive, send)
         scope[DEPTH_KEY] = self._max_json_depth
         size = 0
-        started = False
 
         async def receive_and_count() -> Message:
             nonlocal size
@@ -44,15 +44,10 @@ class BodyLimit:
                     raise BodyTooLarge(limit=self._limit)
             return message
 
-        async def send_and_watch(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
         try:
-            await self._app(scope, receive_and_count, send_and_watch)
+            await self._app(scope, receive_and_count, send)
         except BodyTooLarge:
-            if started:
+            if answer_to(scope).started:
                 raise
             await self._refuse(scope, receive, send)
         return None

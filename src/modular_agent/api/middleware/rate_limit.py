@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from modular_agent.api.answer import answer_to
 from modular_agent.api.errors import TooManyRequests, problem_response
 from modular_agent.kit.clock import Clock
 
@@ -64,13 +65,14 @@ class RateLimit:
             return await self._app(scope, receive, send)
         window = await self._window()
         verdict = await window.hit(subject, amount=rates.burst, seconds=rates.seconds)
-        announce = _announce(send, rates, verdict)
+        if scope["type"] == "http":
+            _announce(scope, rates, verdict)
         if verdict.let_in:
-            return await self._app(scope, receive, announce)
+            return await self._app(scope, receive, send)
         error = TooManyRequests(limit=rates.per_minute, retry_after=verdict.seconds)
         if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
             return await send({"type": "websocket.close", "code": 1008, "reason": error.code})
-        return await problem_response(scope, error)(scope, receive, announce)
+        return await problem_response(scope, error)(scope, receive, send)
 
     async def _window(self) -> "MovingWindow":
         """Made off the loop when the first limited request comes: to import the library takes some 70 ms."""
@@ -85,17 +87,11 @@ def _make(clock: Clock) -> "MovingWindow":
     return MovingWindow(clock)
 
 
-def _announce(send: Send, rates: Rates, verdict: "Verdict") -> Send:
+def _announce(scope: Scope, rates: Rates, verdict: "Verdict") -> None:
     policy = b'"default";q=%d;w=%d' % (rates.burst, math.ceil(rates.seconds))
     value = b'"default";r=%d;t=%d' % (verdict.left, math.ceil(verdict.seconds))
-
-    async def send_with_limits(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            extra = ((b"ratelimit-policy", policy), (b"ratelimit", value))
-            message["headers"] = [*message.get("headers", ()), *extra]
-        await send(message)
-
-    return send_with_limits
+    extra = ((b"ratelimit-policy", policy), (b"ratelimit", value))
+    answer_to(scope).at_start(lambda headers: headers.extend(extra))
 
 
 def _network(address: str) -> str | None:

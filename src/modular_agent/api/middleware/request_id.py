@@ -3,9 +3,10 @@
 import re
 from typing import Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
+from modular_agent.api.answer import answer_to
 from modular_agent.kit.ids import new_id
 
 __all__ = ["RequestId"]
@@ -25,21 +26,13 @@ class RequestId:
         request_id = _accepted(scope) or new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
         header = (b"x-request-id", request_id.encode())
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] in _STARTS:
-                message["headers"] = [*message.get("headers", ()), header]
-            await send(message)
-
+        answer_to(scope).at_start(lambda headers: headers.append(header))
         tokens = bind_contextvars(request_id=request_id)
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, receive, send)
         finally:
             reset_contextvars(**tokens)
         return None
-
-
-_STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
 def _accepted(scope: Scope) -> str | None:

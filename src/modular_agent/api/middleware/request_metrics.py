@@ -4,7 +4,9 @@ import time
 from bisect import bisect_left
 from typing import Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from modular_agent.api.answer import answer_to
 
 __all__ = ["BOUNDS", "RequestFigures", "RequestMetrics"]
 
@@ -49,25 +51,15 @@ class RequestMetrics:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         figures = self._figures
+        answer = answer_to(scope)
         started = time.perf_counter()
-        status = 0
-        complete = False
-
-        async def send_and_watch(message: Message) -> None:
-            nonlocal status, complete
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            elif message["type"] == "http.response.body":
-                complete = not message.get("more_body", False)
-            await send(message)
-
         figures.active += 1
         try:
-            await self._app(scope, receive, send_and_watch)
+            await self._app(scope, receive, send)
         finally:
             figures.active -= 1
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-            outcome = str(status) if complete else ABORTED
+            outcome = str(answer.status) if answer.complete else ABORTED
             figures.add(_template(scope), method, outcome, time.perf_counter() - started)
         return None
 

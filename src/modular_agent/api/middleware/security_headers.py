@@ -2,7 +2,9 @@
 
 from typing import Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from modular_agent.api.answer import Header, answer_to
 
 __all__ = ["SecurityHeaders"]
 
@@ -30,14 +32,16 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        extra = (*_ALWAYS, _TLS) if scope.get("scheme") == "https" else _ALWAYS
+        answer_to(scope).at_start(_add_behind_tls if scope.get("scheme") == "https" else _add)
+        return await self._app(scope, receive, send)
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = [*message.get("headers", ()), *extra]
-                if all(name != b"content-security-policy" for name, _ in headers):
-                    headers.append(_POLICY)
-                message["headers"] = headers
-            await send(message)
 
-        return await self._app(scope, receive, send_with_headers)
+def _add(headers: list[Header]) -> None:
+    if b"content-security-policy" not in [name for name, _ in headers]:
+        headers.append(_POLICY)
+    headers += _ALWAYS
+
+
+def _add_behind_tls(headers: list[Header]) -> None:
+    _add(headers)
+    headers.append(_TLS)

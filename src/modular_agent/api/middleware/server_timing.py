@@ -2,8 +2,9 @@
 
 import time
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from modular_agent.api.answer import Header, answer_to
 from modular_agent.kit.timings import collected
 
 __all__ = ["ServerTiming", "add_timing"]
@@ -24,16 +25,15 @@ class ServerTiming:
             return await self._app(scope, receive, send)
         started = time.perf_counter()
 
-        async def send_with_timing(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                value = b"total;dur=%.2f" % ((time.perf_counter() - started) * 1000)
-                noted = (b"%s;dur=%.2f" % (name.encode(), seconds * 1000) for name, seconds in timings.items())
-                parts = [value, *noted, *scope.get("modular_agent.timings", ())]
-                message["headers"] = [*message.get("headers", ()), (b"server-timing", b", ".join(parts))]
-            await send(message)
+        def add(headers: list[Header]) -> None:
+            parts = [b"total;dur=%.2f" % ((time.perf_counter() - started) * 1000)]
+            for name, seconds in timings.items():
+                parts.append(b"%b;dur=%.2f" % (name.encode(), seconds * 1000))
+            headers.append((b"server-timing", b", ".join([*parts, *scope.get("modular_agent.timings", ())])))
 
+        answer_to(scope).at_start(add)
         with collected() as timings:
-            return await self._app(scope, receive, send_with_timing)
+            return await self._app(scope, receive, send)
 
 
 def add_timing(scope: Scope, name: str, seconds: float) -> None:

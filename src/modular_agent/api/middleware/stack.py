@@ -7,6 +7,7 @@ from typing import Final
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from modular_agent.api.answer import Answering
 from modular_agent.api.errors import ErrorHandlers
 from modular_agent.api.middleware.access_log import AccessLog
 from modular_agent.api.middleware.body_limit import BodyLimit
@@ -60,6 +61,7 @@ def middleware_stack(
 ) -> list[Middleware]:
     """The middleware for `FastAPI(middleware=...)`, or to be added to it in reverse by `add_middleware`."""
     stack = [
+        Middleware(Answering),
         Middleware(RequestId),
         Middleware(RequestMetrics, figures=requests or RequestFigures()),
         Middleware(AccessLog),

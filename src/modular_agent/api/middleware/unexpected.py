@@ -1,8 +1,9 @@
 """The last catch: an exception nobody meant becomes an answer inside the other middleware, not outside of it."""
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from modular_agent.api.answer import answer_to
 from modular_agent.api.errors import ErrorHandlers
 
 __all__ = ["UnexpectedErrors"]
@@ -23,22 +24,15 @@ class UnexpectedErrors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             return await self._app(scope, receive, send)
-        started = False
-
-        async def send_and_watch(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
         try:
-            await self._app(scope, receive, send_and_watch)
+            await self._app(scope, receive, send)
         except ClientDisconnect:
             return None  # nobody is left to answer
         except Exception as error:
             if scope["type"] == "websocket":
                 self._handlers.report(scope, error)
                 await send({"type": "websocket.close", "code": 1011, "reason": "internal_error"})
-            elif started:
+            elif answer_to(scope).started:
                 raise
             else:
                 response = await self._handlers.unexpected(Request(scope), error)
