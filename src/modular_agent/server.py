@@ -18,6 +18,7 @@ from pydantic.warnings import UnsupportedFieldAttributeWarning
 from starlette.types import ASGIApp
 
 from modular_agent.api.errors import install_errors
+from modular_agent.api.http_protocol import HttpProtocol
 from modular_agent.api.log_counts import LogCounts
 from modular_agent.api.middleware.drain import Gate
 from modular_agent.api.middleware.rate_limit import Rates
@@ -198,6 +199,7 @@ def web_server(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        http=HttpProtocol,
         ws=WebSocketProtocol,
         ws_max_size=settings.websocket.max_message_bytes + 1024,
         ws_per_message_deflate=settings.websocket.compression,

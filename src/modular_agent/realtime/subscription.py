@@ -53,7 +53,9 @@ class Subscription(ABC):
     async def next_batch(self, limit: int = BATCH, *, timeout: float | None = None) -> list[Event]:  # noqa: ASYNC109
         """The next events, at least one. Empty when the subscription has ended or `timeout` (seconds) has passed."""
         while True:
-            batch = await self.read(limit)
+            batch = self.read_now(limit)
+            if batch is None:
+                batch = await self.read(limit)
             if batch or self.ending is not None:
                 return batch
             if not await self._woken(timeout):
