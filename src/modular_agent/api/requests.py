@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import orjson
 from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from modular_agent.api.errors import JsonNumberTooLarge, JsonTooDeep
 from modular_agent.api.late_route import LateRoute
@@ -14,6 +16,7 @@ from modular_agent.kit.json_integers import first_too_large
 __all__ = ["DEPTH_KEY", "JsonRequest", "JsonRoute", "ShortRoute", "nests_deeper"]
 
 DEPTH_KEY: Final = "modular_agent.max_json_depth"  # in the ASGI scope
+_REQUEST: Final = "modular_agent.json_request"  # in the ASGI scope, where something was read of it before
 DEFAULT_DEPTH: Final = 64
 _STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # possessive: never quadratic
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
@@ -40,6 +43,20 @@ def nests_deeper(body: bytes, limit: int) -> bool:
 class JsonRequest(Request):
     """A request whose `json()` raises `json.JSONDecodeError`, `JsonTooDeep` or `JsonNumberTooLarge`."""
 
+    async def body(self) -> bytes:
+        if hasattr(self, "_body") or self._stream_consumed:
+            return await super().body()
+        chunks: list[bytes] = []
+        while not self._stream_consumed:  # what `stream` does, without a generator
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._is_disconnected = True
+                raise ClientDisconnect
+            chunks.append(message.get("body", b""))
+            self._stream_consumed = not message.get("more_body", False)
+        self._body = b"".join(chunks)
+        return self._body
+
     async def json(self) -> Any:  # any JSON value
         if not hasattr(self, "_json"):
             body = await self.body()
@@ -56,7 +73,9 @@ class JsonRequest(Request):
 
 def _as_json(request: Request) -> JsonRequest:
     """The same request; what was read of it before is not read again."""
-    return request if isinstance(request, JsonRequest) else JsonRequest(request.scope, request.receive)
+    if isinstance(request, JsonRequest):
+        return request
+    return request.scope.get(_REQUEST) or JsonRequest(request.scope, request.receive)
 
 
 class JsonRoute(LateRoute):
@@ -72,20 +91,21 @@ class JsonRoute(LateRoute):
 
 
 class ShortRoute(JsonRoute):
-    """A route that is asked so often that its plain requests skip FastAPI's reading of what is declared.
+    """A route that is asked so often that its plain requests skip what FastAPI does around what is declared.
 
     `short` answers them, and None for all others (anything that looks wrong or unusual): these go the declared way,
-    with its checks and its errors. For `router.add_api_route(route_class_override=...)` make a subclass.
+    with its checks and its errors. For `router.add_api_route(route_class_override=...)` make a subclass. What `short`
+    raises is answered by the application's handlers, as everything is.
     """
 
     short: Callable[[JsonRequest], Coroutine[Any, Any, Response | None]]
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle, short = super().get_route_handler(), type(self).short
-
-        async def handle_short(request: Request) -> Response:
-            asked = _as_json(request)
-            answer = await short(asked)
-            return await handle(asked) if answer is None else answer
-
-        return handle_short
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] in self.methods:
+            asked = JsonRequest(scope, receive, send)
+            answer = await type(self).short(asked)
+            if answer is not None:
+                await answer(scope, receive, send)
+                return
+            scope[_REQUEST] = asked
+        await super().handle(scope, receive, send)
