@@ -5,6 +5,7 @@ import ipaddress
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -94,6 +95,7 @@ def _announce(scope: Scope, rates: Rates, verdict: "Verdict") -> None:
     answer_to(scope).at_start(lambda headers: headers.extend(extra))
 
 
+@lru_cache(maxsize=1024)
 def _network(address: str) -> str | None:
     """What is counted together with `address`; None for loopback."""
     try:
