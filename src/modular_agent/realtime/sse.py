@@ -26,7 +26,6 @@ HEADERS: Final[Mapping[str, str]] = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
-    "X-Content-Type-Options": "nosniff",
 }
 ID: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?")
 BEAT: Final = b": heartbeat\n\n"

@@ -98,6 +98,8 @@ async def test_the_headers_keep_proxies_from_holding_events_back(server: LiveSer
     assert "no-store" in headers["cache-control"]
     assert "content-length" not in headers
     assert "content-encoding" not in headers
+    names = [name for name, _ in headers.multi_items()]
+    assert len(names) == len(set(names)), "no header twice"
 
 
 async def test_deltas_come_before_the_message_and_make_it_up(server: LiveServer) -> None:
