@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket
 from starlette.responses import JSONResponse, StreamingResponse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from modular_agent.api.event_stream import EventStream
 from modular_agent.api.http_protocol import Departure, HttpProtocol
+from modular_agent.api.websocket_protocol import WebSocketProtocol
 from modular_agent.realtime.sse import Last
 
 BOTH = pytest.mark.parametrize("protocol", [HttpProtocol, HttpToolsProtocol])
@@ -62,6 +64,12 @@ class Routes:
                 yield b"late"
 
             return StreamingResponse(body())
+
+        @app.websocket("/ws")
+        async def socket(websocket: WebSocket) -> None:
+            await websocket.accept()
+            await websocket.send_text(await websocket.receive_text())
+            await websocket.close()
 
         @app.get("/events")
         async def events(*, fails: bool = False, last: bool = False) -> EventStream:
@@ -184,6 +192,17 @@ async def test_a_stream_that_fails_is_cut_off(serving: Any, protocol: type[HttpT
             assert (await reader.read()).endswith(b"6\r\nfirst\n\r\n")
         writer.close()
     assert routes.closed.is_set()
+
+
+@BOTH
+async def test_a_websocket_is_opened_over_it(serving: Any, protocol: type[HttpToolsProtocol]) -> None:
+    async with (
+        serving(Routes(), http=protocol, ws=WebSocketProtocol) as port,
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"http://127.0.0.1:{port}/ws") as socket,
+    ):
+        await socket.send_str("hello")
+        assert (await socket.receive_str(timeout=5), (await socket.receive(timeout=5)).data) == ("hello", 1000)
 
 
 class _Transport(asyncio.Transport):
