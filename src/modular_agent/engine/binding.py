@@ -3,11 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from modular_agent.engine.store import Facts, RunKey
 from modular_agent.errors import AgentError
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["BINDING", "Binding"]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from modular_agent.engine.providers.pricing import PriceBook
 from modular_agent.engine.store import Charge, EffectIntent, ModelCall, RunKey, RunStore
 from modular_agent.events import Delta, Record, RecordType
 from modular_agent.kit.clock import Clock
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["RunContext"]
 

@@ -1,7 +1,7 @@
 """What a process knows of the conversations it leads, so that a call costs what is new of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NamedTuple
 
 from modular_agent.engine.pairing import WHOLE, Pairing, pairing
@@ -9,6 +9,7 @@ from modular_agent.engine.providers.folded import Folded
 from modular_agent.engine.providers.port import Message, ToolSchema
 from modular_agent.engine.providers.remembered import Remembered
 from modular_agent.engine.providers.tokens import estimate_messages, estimate_tools
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Conversations", "Reading"]
 

@@ -1,10 +1,11 @@
 """What a person put into a run in progress: each message is taken by one model call, or put back by it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from modular_agent.engine.binding import Binding
 from modular_agent.engine.store import InboxMessage, RunKey, RunStore
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["Inbox"]
 

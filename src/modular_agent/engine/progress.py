@@ -1,8 +1,10 @@
 """How far a run has come: derived from its `step` records alone, live and after a restart alike."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
+
+from modular_agent.kit.dataclass import dataclass
 
 __all__ = ["PATH_TAIL", "Progress"]
 

@@ -9,11 +9,12 @@ import asyncio
 import logging
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from modular_agent.events import SessionRef
 from modular_agent.kit.clock import Clock
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.realtime.event import DELTA, LAGGED, METRICS, Event
 from modular_agent.realtime.ports import Tenants
 from modular_agent.realtime.subscription import BATCH, Subscription

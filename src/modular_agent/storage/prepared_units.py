@@ -1,9 +1,10 @@
 """Units of work on their way into a transaction, and the waves in which a group of them is written."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple, TypeAlias
 
+from modular_agent.kit.dataclass import dataclass
 from modular_agent.storage.models.table import Table
 from modular_agent.storage.rollups import FACT_SESSION
 from modular_agent.storage.unit_of_work import UNNUMBERED, UnitOfWork
