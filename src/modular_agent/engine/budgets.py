@@ -103,8 +103,13 @@ class Reservation:
     def release(self) -> None:
         if self.is_open:
             self.is_open = False
+            held = self.held
             for account in self.accounts:
-                account.release(self.held)
+                account.calls -= held.calls
+                account.tokens -= held.tokens
+                account.cost_nano -= held.cost_nano
+                if account.waiters:
+                    account.wake()
 
 
 class Budget:
@@ -162,7 +167,7 @@ class Budget:
         self._tick()
         passing: Excess | None = None
         for bound in self._terms.bounds:
-            limits = self._limits(bound)
+            limits = self._limits(bound) if self._terms.allowed else bound.limits()
             if not limits:
                 continue
             found = self._found(bound, limits, need)
@@ -217,10 +222,12 @@ class Budget:
 
     def hold(self, need: Need) -> Reservation:
         """Holds what a call may use at most; give it to `settle` or back with `release`."""
-        accounts = self._accounts()
+        accounts, held = self._accounts(), need.most
         for account in accounts:
-            account.hold(need.most)
-        return Reservation(need.most, accounts)
+            account.calls += held.calls
+            account.tokens += held.tokens
+            account.cost_nano += held.cost_nano
+        return Reservation(held, accounts)
 
     def settle(self, reservation: Reservation, call: ModelCall, *, model: str) -> list[Charge]:
         """Gives a reservation back and counts what the call really used; to be stored with the call.
@@ -243,15 +250,19 @@ class Budget:
         return self._taken()
 
     def _taken(self) -> list[Charge]:
+        """What is due, on the day of the accounts that it was counted in."""
         if not self._terms.scopes or not any(self._due.numbers()):
             return []
         due, self._due = self._due, Spent()
-        return [Charge(self._terms.scopes, self._ledger.day, due)]
+        return [Charge(self._terms.scopes, self._charged_on, due)]
 
     def _tick(self) -> None:
         """Counts the steps and seconds since the last look."""
         steps, active_us = self._since()
-        for spent in (self._due, *[account.spent for account in self._accounts()]):
+        self._due.steps += steps
+        self._due.active_us += active_us
+        for account in self._accounts():
+            spent = account.spent
             spent.steps += steps
             spent.active_us += active_us
 

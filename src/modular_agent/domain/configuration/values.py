@@ -75,9 +75,12 @@ class LiveValues:
         self._stored: dict[str, Any] = {}
         self._global: dict[str, Any] = {}
         self._listeners: list[Callable[[LiveValues], None]] = []
+        self._read: dict[str, Any] = {}  # since the last change
 
     def __getitem__(self, key: str) -> Any:
-        return self.of(key)[0]
+        if key not in self._read:
+            self._read[key] = self.of(key)[0]
+        return self._read[key]
 
     def of(self, key: str) -> tuple[Any, Source]:
         """The value of `key` and where it comes from."""
@@ -107,5 +110,6 @@ class LiveValues:
         else:
             given = {} if file is None else {key: plain(getattr(file, key)) for key in KEYS}
             self._global = {key: value for key, value in given.items() if value is not None}
+        self._read.clear()
         for listener in self._listeners:
             listener(self)

@@ -98,7 +98,8 @@ class Llm:
         except BaseException:  # also the question whether the call may be made
             context.inbox.put_back(inbox_ids)
             raise
-        visit.facts.inbox_taken += inbox_ids
+        if inbox_ids:
+            visit.facts.inbox_taken += inbox_ids
         return updates, message
 
     async def _taken(self, visit: Visit) -> Sequence[InboxMessage]:

@@ -4,7 +4,7 @@ progress waits."""
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from modular_agent.engine.accounts import DAY, Held
+from modular_agent.engine.accounts import DAY, Held, Known
 from modular_agent.engine.budgets import LIMIT_NAMES, Budget, Excess, Need, Reservation, amounts
 from modular_agent.engine.errors import LimitReached, SharedLimitReached
 from modular_agent.engine.nodes.asking import ask, object_form
@@ -54,23 +54,27 @@ def need_of_unknown(visit: Visit, provider: str, model: str, prompt: int) -> Nee
 
 
 def _most(visit: Visit, models: Sequence[tuple[str, str]], prompt: int, *, limit: int, with_money: bool) -> Held:
-    answer = limit
-    if not answer:
-        known = [known for _, model in models if (known := visit.context.budget.known(model)) is not None]
-        answer = max([USUAL_ANSWER, *[each.answer for each in known]])
-    cost = max(_price(visit, provider, model, prompt, answer) for provider, model in models) if with_money else 0
+    known = [visit.context.budget.known(model) for _, model in models]
+    answer = limit or max([USUAL_ANSWER, *[each.answer for each in known if each is not None]])
+    cost = _dearest(visit, models, known, prompt, answer) if with_money else 0
     return Held(calls=1, tokens=prompt + answer, cost_nano=cost)
 
 
-def _price(visit: Visit, provider: str, model: str, prompt: int, answer: int) -> int:
-    """What a call may cost: by its known price, and by what such calls did cost."""
-    context = visit.context
-    usage, known = Usage(prompt_tokens=prompt, completion_tokens=answer), context.budget.known(model)
-    price = context.prices.price(provider, model, usage, context.clock.now_us())
-    expected = context.budget.assumed_nano(prompt + answer) if price is None else price.amount_nano
-    if known is None:
-        return UNSEEN * expected if price is None else expected
-    return max(round(known.nano_per_token * (prompt + answer)), expected)
+def _dearest(
+    visit: Visit, models: Sequence[tuple[str, str]], known: Sequence[Known | None], prompt: int, answer: int
+) -> int:
+    """What a call of the dearest of the models may cost: by its known price, and by what such calls did cost."""
+    context, tokens, dearest = visit.context, prompt + answer, 0
+    usage, now = Usage(prompt_tokens=prompt, completion_tokens=answer), context.clock.now_us()
+    for (provider, model), seen in zip(models, known, strict=True):
+        price = context.prices.price(provider, model, usage, now)
+        cost = context.budget.assumed_nano(tokens) if price is None else price.amount_nano
+        if seen is not None:
+            cost = max(cost, round(seen.nano_per_token * tokens))
+        elif price is None:
+            cost *= UNSEEN
+        dearest = max(dearest, cost)
+    return dearest
 
 
 async def hold(visit: Visit, need: Need) -> Reservation:

@@ -93,20 +93,18 @@ class ToolCalls:
     async def _within_ledger(
         self, visit: Visit, call: ToolCall, tool: Tool, arguments: Mapping[str, Any]
     ) -> ToolOutcome:
-        context = visit.context
+        context, effect = visit.context, tool.effect
         intent = EffectIntent(
             tool_call_id=call["id"],
             node=visit.node,
             tool_name=call["function"]["name"],
-            effect=tool.effect,
+            effect=effect,
             idempotency_key=_idempotency_key(context.key.session.session_id, call["id"]),
         )
         record = _intent_record(visit, call, tool, arguments)
-        if tool.effect is not Effect.IRREVERSIBLE:
+        if effect is not Effect.IRREVERSIBLE:
             context.emit(record, intents=[intent])
-            if (
-                tool.effect is Effect.IDEMPOTENT
-            ):  # called again after a crash it must get the same key: the call is kept
+            if effect is Effect.IDEMPOTENT:  # called again after a crash it must get the same key: the call is kept
                 await context.binding.durable()
             return await self._run(visit, call, tool, arguments, intent)
         context.binding.flush()
@@ -199,8 +197,9 @@ class ToolCalls:
         result = {"content": outcome.content, "success": outcome.success, "error_type": outcome.error_type}
         began_at = visit.context.clock.now_us() - int(duration * MICROSECONDS)
         text = orjson.dumps(result).decode()
-        visit.facts.effects.append(EffectResult(intent=intent, began_at=began_at, status=status, result=text))
-        visit.facts.records.append(_result_record(visit, call, tool, arguments, outcome, duration))
+        facts = visit.facts
+        facts.effects.append(EffectResult(intent=intent, began_at=began_at, status=status, result=text))
+        facts.records.append(_result_record(visit, call, tool, arguments, outcome, duration))
 
 
 def _may_repeat(tool: Tool, outcome: ToolOutcome) -> bool:

@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from modular_agent.engine.providers.errors import ProviderError, ProviderErrorKind
-from modular_agent.engine.providers.poster import Poster, Response
+from modular_agent.engine.providers.poster import Poster, Response, read_any
 from modular_agent.engine.providers.refusals import Refusal, read_refusal, reason_of_status
 from modular_agent.engine.providers.sse import EventTooLarge, SSEParser
 from modular_agent.kit.clock import Clock
@@ -169,13 +169,13 @@ class Endpoint:
     async def _stream(self, response: _Response, answer: Answer, first: bytes) -> None:
         parser = SSEParser()
         content = response.content
-        chunk = first or await content.readany()
+        chunk = first or await read_any(content)
         while chunk:
             for data in parser.feed(chunk):
                 if answer.event(data):
                     await self._finish(response)
                     return
-            chunk = await content.readany()
+            chunk = await read_any(content)
         for data in parser.close():
             if answer.event(data):
                 return

@@ -62,14 +62,12 @@ class Folded(Generic[T]):
         self._known[id(asked[0])] = _Known(asked, value, size)
         self._messages += len(asked)
         self._bytes += size
-        while self._known and self._is_full():
+        while (
+            len(self._known) > MAX_CONVERSATIONS or self._messages > self._max_messages or self._bytes > self._max_bytes
+        ):
             self._forget(self._known.popitem(last=False)[1])
         return value
 
     def _forget(self, known: _Known[T]) -> None:
         self._messages -= len(known.messages)
         self._bytes -= known.size
-
-    def _is_full(self) -> bool:
-        too_many = len(self._known) > MAX_CONVERSATIONS or self._messages > self._max_messages
-        return too_many or self._bytes > self._max_bytes

@@ -36,7 +36,10 @@ def system_text(messages: Iterable[Message]) -> str:
 
 def leading_systems(messages: Sequence[Message]) -> int:
     """How many system messages a conversation begins with: they are made anew for each call, unlike what follows."""
-    return next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
+    for count, message in enumerate(messages):
+        if message["role"] != "system":
+            return count
+    return len(messages)
 
 
 def used_call_ids(messages: Iterable[Message]) -> set[str]:

@@ -93,8 +93,8 @@ class OpenAIModel:
         clock: Clock | None = None,
         connect_timeout: float = 10.0,
     ) -> None:
-        self._model = model
-        self._provider = provider
+        self.model: Final = model
+        self.provider: Final = provider
         self._parameters = dict(parameters or {})
         self._dialect = dialect or dialect_of(base_url)
         self._served_by = served_by or ("" if base_url == DEFAULT_BASE_URL else base_url)
@@ -111,14 +111,6 @@ class OpenAIModel:
             key=key,
             connect_timeout=connect_timeout,
         )
-
-    @property
-    def provider(self) -> str:
-        return self._provider
-
-    @property
-    def model(self) -> str:
-        return self._model
 
     async def complete(self, request: ChatRequest, on_delta: DeltaSink) -> Completion:
         """One call; see `ChatModel.complete`."""
@@ -137,7 +129,7 @@ class OpenAIModel:
             self._endpoint,
             request=request,
             on_delta=on_delta,
-            model=self._model,
+            model=self.model,
             served_by=self._served_by,
             thoughts_apart=self._dialect.thoughts_apart,
         )
@@ -146,7 +138,7 @@ class OpenAIModel:
 
     def _body(self, request: ChatRequest) -> bytes:
         dialect = self._dialect
-        body: dict[str, Any] = {"model": self._model, "stream": True}
+        body: dict[str, Any] = {"model": self.model, "stream": True}
         if self._asks_usage:
             body["stream_options"] = {"include_usage": True}
         lead = leading_systems(request.messages)

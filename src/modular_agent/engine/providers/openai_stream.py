@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, cast
 
+import orjson
+
 from modular_agent.engine.providers.endpoint import Endpoint
 from modular_agent.engine.providers.errors import ProviderErrorKind
 from modular_agent.engine.providers.port import ChatRequest, Completion, DeltaSink, FinishReason, Message, Usage
@@ -74,7 +76,11 @@ class OpenAIAnswer:
     def event(self, data: bytes) -> bool:
         """Takes one chunk; true at `[DONE]`."""
         if data.startswith(b"{"):
-            self._chunk(self._endpoint.parse(data), "delta")
+            try:
+                chunk = orjson.loads(data)
+            except orjson.JSONDecodeError:
+                chunk = self._endpoint.parse(data)  # says what is wrong
+            self._chunk(chunk, "delta")
         elif data.strip() == b"[DONE]":
             self._done = True
             return True

@@ -23,7 +23,7 @@ from aiohttp.http_writer import (
 from multidict import CIMultiDict
 from yarl import URL
 
-__all__ = ["Connector", "Poster", "Response"]
+__all__ = ["Connector", "Poster", "Response", "read_any"]
 
 _INTERIM: Final = frozenset(range(100, 200)) - {101}  # a status after which another answer follows
 
@@ -73,6 +73,15 @@ class Response:
 
     def close(self) -> None:
         self._connection.close()
+
+
+async def read_any(content: aiohttp.StreamReader) -> bytes:
+    """As its `readany`, which counts the pieces of a body one by one: those that came together are one piece here."""
+    if content.total_bytes and len(pieces := content._buffer) > 1:  # pyright: ignore[reportPrivateUsage]
+        whole = b"".join(pieces)
+        pieces.clear()
+        pieces.append(whole)
+    return await content.readany()
 
 
 class Poster:

@@ -111,7 +111,7 @@ class PriceBook:
         `served_by` is `Completion.served_by`: a service of another name is priced by its address, not by the protocol
         it speaks, so that a model on one's own machine has no price unless the operator gave one.
         """
-        prices = self._override(provider, model)
+        prices = self._override(provider, model) if self._exact or self._patterns else None
         if prices is not None:
             return Price(amount_nano=_nano(prices.cost(usage)), source="override", version=self._version)
         if usage.cost_usd is not None:
@@ -125,8 +125,6 @@ class PriceBook:
         return self._override(provider, model) is not None
 
     def _override(self, provider: str, model: str) -> TokenPrices | None:
-        if not self._exact and not self._patterns:
-            return None
         names = (f"{provider}/{model}", model)
         for name in names:
             if name in self._exact:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pydantic import ConfigDict
 
@@ -47,29 +47,18 @@ class BuiltinTool:
     def __init__(
         self, setup: Setup, *, description: str, parameters: Mapping[str, Any], run: Run, timeout: float = 30.0
     ) -> None:
-        self._schema = ToolSchema(name=setup.name, description=setup.description or description, parameters=parameters)
+        about = setup.description or description
+        self.schema: Final = ToolSchema(name=setup.name, description=about, parameters=parameters)
         self._arguments = ArgumentSchema(parameters)
-        self._effect = setup.effect
+        self.effect: Final = setup.effect
         self._run = run
-        self._timeout = setup.timeout if setup.timeout is not None else timeout
-
-    @property
-    def schema(self) -> ToolSchema:
-        return self._schema
-
-    @property
-    def effect(self) -> Effect:
-        return self._effect
-
-    @property
-    def timeout(self) -> float | None:
-        return self._timeout
+        self.timeout: Final = setup.timeout if setup.timeout is not None else timeout
 
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
         fault = self._arguments.check(arguments)
         if fault is not None:
             return fault
-        return await within(self._timeout, lambda: self._answer(arguments, context))
+        return await within(self.timeout, lambda: self._answer(arguments, context))
 
     async def _answer(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
         try:
