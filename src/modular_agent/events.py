@@ -94,6 +94,18 @@ class Record:
     metadata: Mapping[str, Any] = field(default_factory=_nothing)
     record_id: str = field(default_factory=partial(new_id, "rec"))
 
+    @classmethod
+    def of(cls, record_type: RecordType, run_id: str | None, node: str | None, fields: Mapping[str, Any]) -> "Record":
+        """The same as the constructor makes of these, at a third of its price: a turn has many."""
+        record = cls.__new__(cls)
+        record.record_type = record_type
+        record.fields = fields
+        record.run_id = run_id
+        record.node = node
+        record.metadata = {}
+        record.record_id = new_id("rec")
+        return record
+
     def encode(self, session_id: str) -> bytes:
         """The record's JSON object without `seq` and `timestamp`, encoded once; the writer puts those in front."""
         return orjson.dumps(

@@ -157,6 +157,9 @@ class Reduced(BaseChannel[Any, Any, Any]):
         new.value = checkpoint
         return new
 
+    def checkpoint(self) -> Any:
+        return self.value
+
     def get(self) -> Any:
         if self.value is MISSING:
             raise EmptyChannelError

@@ -90,4 +90,4 @@ class RunContext:
 
     def record(self, record_type: RecordType, node: str | None, /, **fields: Any) -> Record:
         """A record of this run; the fields are JSON."""
-        return Record(record_type=record_type, run_id=self.key.run_id, node=node, fields=fields)
+        return Record.of(record_type, self.key.run_id, node, fields)

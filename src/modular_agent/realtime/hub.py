@@ -104,12 +104,15 @@ class Hub:
         for session, of_session in groupby(records, _session):
             topic = self._topic(session)
             touched.setdefault(topic, topic.ring.size)
-            for record in of_session:
-                if record.seq > topic.known:
-                    event = Event.of_record(record)
-                    topic.append(event, record.seq)
-                    if live is not None:
-                        live.publish(session, event)
+            known = topic.known
+            fresh = [record for record in of_session if record.seq > known]
+            if not fresh:
+                continue
+            events = [*map(Event.of_record, fresh)]
+            topic.extend(events, fresh[0].seq, fresh[-1].seq)
+            if live is not None:
+                for event in events:
+                    live.publish(session, event)
         for topic, before in touched.items():
             self._bytes += topic.ring.size - before
         for topic in touched:

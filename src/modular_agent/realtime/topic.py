@@ -1,6 +1,7 @@
 """One session as the hub sees it: its recent events, its messages in progress, and who waits for more."""
 
 from collections import deque
+from collections.abc import Sequence
 from enum import StrEnum
 from itertools import islice
 from typing import Final, Protocol
@@ -44,18 +45,20 @@ class Ring:
     def __len__(self) -> int:
         return len(self._events)
 
-    def append(self, event: Event, seq: int) -> None:
-        """Adds an event, which follows the last or starts the ring anew."""
-        events = self._events
-        count = len(events)
-        if not count or seq != self.first + count:
+    def extend(self, events: Sequence[Event], first: int, last: int) -> None:
+        """Adds events from `first` to `last`, which follow what is there or start the ring anew."""
+        if last - first + 1 != len(events):  # some are missing in between
+            for event in events:
+                self.extend((event,), event.seq or 0, event.seq or 0)
+            return
+        held = self._events
+        if not held or first != self.first + len(held):
             self.clear()
-            self.first = seq
-        events.append(event)
-        self.size += event.size
-        if count >= self._max_events or self.size > self._max_bytes:
-            while len(events) > self._max_events or (self.size > self._max_bytes and len(events) > 1):
-                self.shed()
+            self.first = first
+        held.extend(events)
+        self.size += sum([event.size for event in events])
+        while len(held) > self._max_events or (self.size > self._max_bytes and len(held) > 1):
+            self.shed()
 
     def shed(self) -> None:
         """Forgets the oldest."""
@@ -120,14 +123,15 @@ class Topic:
         """Whether forgetting it would lose something that cannot be had again."""
         return self.subscribers > 0 or bool(self.partials.by_id)
 
-    def append(self, event: Event, seq: int) -> None:
-        """Takes a committed event that was not published before."""
-        self.ring.append(event, seq)
-        self.known = seq
-        if event.type == "message" and event.record_id is not None:
-            self.partials.finish(event.record_id)
-        elif event.run_status in QUIET_STATUSES and event.run_id is not None:
-            self.partials.end_run(event.run_id)
+    def extend(self, events: Sequence[Event], first: int, last: int) -> None:
+        """Takes committed events that were not published before, from `first` to `last`."""
+        self.ring.extend(events, first, last)
+        self.known = last
+        for event in events:
+            if event.type == "message" and event.record_id is not None:
+                self.partials.finish(event.record_id)
+            elif event.run_status is not None and event.run_status in QUIET_STATUSES and event.run_id is not None:
+                self.partials.end_run(event.run_id)
 
     def wake(self) -> None:
         """Wakes whoever waits; they do not wait any more."""

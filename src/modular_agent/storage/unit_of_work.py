@@ -4,9 +4,10 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import field
 from enum import StrEnum
+from functools import partial
 from itertools import repeat
 from operator import add
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from modular_agent.events import CommittedRecord, Record, SessionRef
 from modular_agent.kit.dataclass import dataclass
@@ -43,6 +44,12 @@ class SessionRecord(NamedTuple):
 
     session: SessionRef
     record: Record
+
+
+# Of both in their order: named tuples are made by a function of Python, this is none.
+_session_record: Final = cast(
+    "Callable[[tuple[SessionRef, Record]], SessionRecord]", partial(tuple[Any, ...].__new__, SessionRecord)
+)
 
 
 class Conflict(StrEnum):
@@ -160,7 +167,7 @@ class UnitOfWork(Generic[T]):
         self.records.append(SessionRecord(session, record))
 
     def record_all(self, session: SessionRef, added: Iterable[Record]) -> None:
-        self.records += map(SessionRecord, repeat(session), added)
+        self.records += map(_session_record, zip(repeat(session), added, strict=False))
 
     def count(self, session: SessionRef, counters: Counters) -> None:
         known = self.counters.get(session.n)

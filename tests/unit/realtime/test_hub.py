@@ -34,6 +34,17 @@ async def test_a_subscriber_gets_what_was_before_and_what_comes_once_and_in_orde
     assert [event.seq for event in events] == [3, 4, 5, 6, 7, 8]
 
 
+async def test_records_that_are_missing_in_what_is_published_together_come_out_of_the_log(
+    hub: Hub, log: MemoryLog
+) -> None:
+    session = log.session()
+    async with hub.subscribe(session, after_seq=0) as subscription:
+        records = log.append_many(session, 6)
+        hub.publish([*records[:2], *records[4:]])
+        events = await collect(subscription, 6)
+    assert [event.seq for event in events] == [1, 2, 3, 4, 5, 6]
+
+
 async def test_the_envelope_holds_the_stored_line_and_is_the_same_object_for_all(hub: Hub, log: MemoryLog) -> None:
     session = log.session()
     async with hub.subscribe(session, after_seq=0) as one, hub.subscribe(session, after_seq=0) as two:

@@ -40,7 +40,8 @@ class StartRequest:
 
 def check_start(request: StartRequest) -> None:
     """Raises `LimitsInvalid` or `StateInvalid` for what no workflow could start with."""
-    checked_limits(request.limits)
+    if request.limits:
+        checked_limits(request.limits)
     if request.message is not None:
         faults = _content_faults(request.message, "message")
         found = [Fault(code="message_shape", text=text, path=at) for at, text in faults]

@@ -49,7 +49,8 @@ class RunTerms:
     ) -> Terms:
         """The terms of a run whose own `limits` are those of the request, and of the answers since."""
         file = self._of_file(spec)
-        given = checked_limits(session.agent_config.get("limits") or {}, SessionLimits)
+        in_config = session.agent_config.get("limits")
+        given = checked_limits(in_config, SessionLimits) if in_config else _NONE
         asked = {name: value for name, value in limits.items() if name != ALLOWED}
         own = {**file, **given, **asked}
         scopes = [Scope(ScopeKind.SESSION, session.session_id), Scope(ScopeKind.WORKFLOW, session.workflow_id)]
@@ -75,9 +76,9 @@ class RunTerms:
 
     def _of_file(self, spec: LimitsSpec) -> dict[str, Any]:
         """The workflow's limits, with the default ones where it says nothing."""
-        said = spec.model_dump(exclude_none=True, exclude_unset=True)
+        said = spec.said
         defaults = {name: value for name, value in self._live.default_limits.items() if name not in said}
-        return {**spec.model_dump(include={"on_exceed"}), **defaults, **said}
+        return {"on_exceed": spec.on_exceed, **defaults, **said}
 
     def of_workflow(self, workflow_id: str, file: Shared | None) -> Shared:
         """The limits of all sessions of a workflow: those of its file, and over them those configured."""

@@ -5,6 +5,7 @@ editor shows while a file is written.
 """
 
 import re
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
@@ -180,6 +181,11 @@ class LimitsSpec(AmountsSpec):
     workflow: SharedLimitsSpec | None = Field(
         default=None, description="Bounds of all sessions of the workflow together."
     )
+
+    @cached_property
+    def said(self) -> JsonObject:
+        """What the file says of them, as JSON; not to be changed."""
+        return self.model_dump(exclude_none=True, exclude_unset=True)
 
 
 class _Node(_Strict):
