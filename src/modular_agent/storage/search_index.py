@@ -28,11 +28,11 @@ __all__ = ["IndexReader", "IndexState", "SearchIndex", "Searcher"]
 
 T = TypeVar("T")
 
-BATCH: Final = 50  # records in a transaction
+BATCH: Final = 200  # records in a transaction
 REBUILD_BATCH: Final = 1_000
 REST: Final = 0.2  # seconds to let records gather
-BUSY_PAUSE: Final = 0.05  # seconds after a batch while the writer has work: a millisecond for each record
-STORE_EVERY: Final = 200  # batches
+BUSY_PAUSE: Final = 0.2  # seconds after a batch while the writer has work: a millisecond for each record
+STORE_EVERY: Final = 50  # batches
 FORGET_ATTEMPTS: Final = 3
 RETRY: Final = 1.0  # seconds after a failure
 SEARCH_THREADS: Final = 2

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
 from operator import add
 from typing import Any, Final, TypeAlias, cast
 
@@ -33,15 +32,15 @@ from modular_agent.storage.models import log_files, metadata, records
 from modular_agent.storage.models.table import Table
 from modular_agent.storage.prepared_units import Fact, PreparedUnit, waves
 from modular_agent.storage.rollups import FACT_SESSION, FACT_TIMES, Rollups
-from modular_agent.storage.sql import InsertTexts, in_pieces, marks
-from modular_agent.storage.unit_of_work import UNNUMBERED, Committed, CommonStep, Conflict, Counters, UnitOfWork
+from modular_agent.storage.session_changes import SessionChanges
+from modular_agent.storage.sql import InsertTexts
+from modular_agent.storage.unit_of_work import UNNUMBERED, Committed, CommonStep, Conflict, UnitOfWork
 
 __all__ = ["GroupTransaction", "Outcome"]
 
 Outcome: TypeAlias = "Committed[Any] | Exception"  # the result of a unit's own `then`
 Step: TypeAlias = Callable[[sqlite3.Connection], object]
 
-COUNTERS: Final = tuple(column.name for column in fields(Counters))
 _FATAL_CODES: Final = frozenset(
     {
         sqlite3.SQLITE_IOERR,
@@ -51,17 +50,7 @@ _FATAL_CODES: Final = frozenset(
         sqlite3.SQLITE_CANTOPEN,
     }
 )
-_SESSION_VALUES: Final = f"({marks(4 + len(COUNTERS))})"
 _EPOCHS: Final = "SELECT json_group_object(run_id, epoch) FROM runs WHERE run_id IN (SELECT value FROM json_each(?))"
-
-
-@dataclass(slots=True)
-class _SessionChange:
-    """What a transaction still has to write into a session's row."""
-
-    seq: int = 0
-    ts: int = 0
-    counts: tuple[int, ...] = (0,) * len(COUNTERS)
 
 
 class _FactRepeated(Exception):
@@ -78,11 +67,10 @@ class GroupTransaction:
         self._cursors = LogCursors()
         self._inserts = InsertTexts()
         self._order = {table: index for index, table in enumerate(metadata.sorted_tables)}
-        self._update_head, self._update_tail = _session_update()
         self._now = self._month = 0
         self._pieces: list[Piece] = []  # of the logs, as they are being written
         self._last_id = 0  # of their records
-        self._changes: dict[int, _SessionChange] = {}
+        self._changes = SessionChanges()
         self._files: dict[tuple[int, int], int] = {}
         self._created: set[int] = set()
         self._rollups = Rollups()
@@ -167,11 +155,11 @@ class GroupTransaction:
         """Several special units, each about another session: their `first`s, what they write, their `then`s."""
         if units[0].unit.alone is None:
             return [self._run_alone(units[0])]
-        self._flush_sessions()  # `first` and `then` see every earlier unit, the totals included
+        self._flush_for(entry.unit.first for entry in units)
         firsts = self._run_steps([entry.unit.first for entry in units], self._guarded)
         kept = [entry for entry, answer in zip(units, firsts, strict=True) if not isinstance(answer, Exception)]
         written = self._run_merged(kept)
-        self._flush_sessions()
+        self._flush_for(entry.unit.then for entry in kept)
         results = self._run_steps([entry.unit.then for entry in kept], lambda step: step(self._connection))
         done: list[Outcome] = []
         for entry, outcome, result in zip(kept, written, results, strict=True):
@@ -187,16 +175,19 @@ class GroupTransaction:
     def _run_steps(self, steps: Sequence[Step | None], run: Callable[[Step], object]) -> list[object]:
         """What the steps answer, or are refused with: common ones together, others by `run`."""
         answers: list[object] = [None] * len(steps)
-        common: dict[Callable[..., list[Any]], dict[int, Any]] = {}  # the subjects, by what is done for all of them
+        common: dict[Callable[..., list[Any]], dict[int, CommonStep[Any, Any]]] = {}  # by what is done for all of them
         for i, step in enumerate(steps):
             if isinstance(step, CommonStep):
                 shared = cast("CommonStep[Any, Any]", step)
-                common.setdefault(shared.for_all, {})[i] = shared.subject
+                common.setdefault(shared.for_all, {})[i] = shared
             elif step is not None:
                 answers[i] = run(step)
-        for for_all, subjects in common.items():
-            for i, answer in zip(subjects, for_all(self._connection, [*subjects.values()]), strict=True):
+        for for_all, alike in common.items():
+            given = for_all(self._connection, [step.subject for step in alike.values()])
+            for (i, step), answer in zip(alike.items(), given, strict=True):
                 answers[i] = answer
+                if step.standing is not None and not isinstance(answer, Exception):
+                    self._changes.stand(step.standing(step.subject, answer))
         return answers
 
     def _guarded(self, step: Step) -> Exception | None:
@@ -334,8 +325,7 @@ class GroupTransaction:
         cursor.seq, cursor.length = seq, offset
         self.bytes_since_checkpoint += offset - begin
         self._pieces.append(Piece(cursor.session_id, month, begin, len(lines), b"".join(lines)))
-        change = self._change(n)
-        change.seq, change.ts = seq, ts
+        self._changes.reached(n, seq=seq, ts=ts, at=self._now)
         self._files[n, month] = offset
         return made
 
@@ -349,12 +339,6 @@ class GroupTransaction:
         if cursor.month != month:
             cursor.month, cursor.length = month, 0
         return cursor
-
-    def _change(self, n: int) -> _SessionChange:
-        change = self._changes.get(n)
-        if change is None:
-            change = self._changes[n] = _SessionChange()
-        return change
 
     def _number(self, session: SessionRef) -> SessionRef:
         row = self._connection.execute(
@@ -421,25 +405,19 @@ class GroupTransaction:
 
     def _add_counters(self, unit: UnitOfWork[Any]) -> None:
         for n, counters in unit.counters.items():
-            change = self._change(n or self._numbered)
-            change.counts = tuple(map(add, change.counts, counters.numbers()))
+            self._changes.count(n or self._numbered, counters, at=self._now)
+
+    def _flush_for(self, steps: Iterable[Step | None]) -> None:
+        """A step sees every earlier unit, the totals included."""
+        if not all(step is None or (isinstance(step, CommonStep) and step.apart) for step in steps):
+            self._flush_sessions()
 
     def _flush_sessions(self) -> None:
         if self._files:
             rows = [(n, month, length) for (n, month), length in self._files.items()]
             self._execute(log_files, Conflict.REPLACE, rows)
             self._files.clear()
-        if self._changes:
-            for piece in in_pieces([*self._changes.items()]):
-                self._update_sessions(piece)
-            self._changes.clear()
-
-    def _update_sessions(self, items: Sequence[tuple[int, _SessionChange]]) -> None:
-        text = f"{self._update_head}{', '.join([_SESSION_VALUES] * len(items))}{self._update_tail}"
-        parameters: list[int] = []
-        for n, change in items:
-            parameters += (n, change.seq, change.ts, max(self._now, change.ts), *change.counts)
-        self._connection.execute(text, parameters)
+        self._changes.store(self._connection)
 
 
 def _result(step: Step | None, answer: object) -> object:
@@ -456,15 +434,6 @@ def _summed(table: Table, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ..
         found = sums.get(key)
         sums[key] = numbers if found is None else tuple(map(add, found, numbers))
     return [(*key, *numbers) for key, numbers in sums.items()]
-
-
-def _session_update() -> tuple[str, str]:
-    added = ", ".join(f"{name} = sessions.{name} + v.{name}" for name in COUNTERS)
-    names: Iterable[str] = ("n", "seq", "ts", "at", *COUNTERS)
-    return f"WITH v({', '.join(names)}) AS (VALUES ", (
-        f") UPDATE sessions SET last_seq = max(last_seq, v.seq), last_ts = max(last_ts, v.ts), {added},"
-        " updated_at = max(updated_at, v.at) FROM v WHERE sessions.n = v.n"
-    )
 
 
 def _takes_all(error: Exception) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "Counters",
     "Fence",
     "SessionRecord",
+    "SessionStanding",
     "UnitOfWork",
     "in_order",
 ]
@@ -50,6 +51,20 @@ class SessionRecord(NamedTuple):
 _session_record: Final = cast(
     "Callable[[tuple[SessionRef, Record]], SessionRecord]", partial(tuple[Any, ...].__new__, SessionRecord)
 )
+
+
+class SessionStanding(NamedTuple):
+    """How a session stands since `at` (µs), by its last run: its status, and the run if it is active."""
+
+    session_n: int
+    status: str
+    run_id: str | None
+    at: int
+
+    def store(self, connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "UPDATE sessions SET status = ?2, current_run_id = ?3, updated_at = max(updated_at, ?4) WHERE n = ?1", self
+        )
 
 
 class Conflict(StrEnum):
@@ -96,18 +111,24 @@ class CommonStep(Generic[S, T]):
 
     `for_all` gets the subjects of all of them, each about another session, and returns what each is answered, or the
     error that it is refused with: what is refused must have changed nothing. `read` makes the result of an answer, if
-    somebody wants it.
+    somebody wants it. `standing` says of a subject and its answer how the session stands then: that goes into the
+    session's row with what else changes there. `apart` steps ask for nothing that records and counters
+    change in the rows of sessions, and need not wait for it to be written.
     """
 
     for_all: Callable[[sqlite3.Connection, Sequence[S]], list[Any]]
     subject: S
     read: Callable[[Any], T] = _as_it_is
+    standing: Callable[[S, Any], SessionStanding] | None = None
+    apart: bool = False
 
     def __call__(self, connection: sqlite3.Connection) -> T:
         """The step alone; raises what it is refused with."""
         (answer,) = self.for_all(connection, [self.subject])
         if isinstance(answer, Exception):
             raise answer
+        if self.standing is not None:
+            self.standing(self.subject, answer).store(connection)
         return self.read(answer)
 
 

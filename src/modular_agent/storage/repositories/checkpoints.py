@@ -173,7 +173,7 @@ def save_checkpoint(
 
 def settled_checkpoint(session: SessionRef) -> CommonStep[SessionRef, str | None]:
     """The step that answers the root graph's newest checkpoint; None when tasks have written something after it."""
-    return CommonStep(_settled_checkpoints, session)
+    return CommonStep(_settled_checkpoints, session, apart=True)
 
 
 def _settled_checkpoints(

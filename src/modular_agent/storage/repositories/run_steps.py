@@ -4,7 +4,7 @@ Starts and ends of many runs come in one transaction: each is done for all of th
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -33,7 +33,7 @@ from modular_agent.storage.repositories.runs import (
 from modular_agent.storage.repositories.standing import has_moved
 from modular_agent.storage.rollup_changes import RunSums
 from modular_agent.storage.sql import column_list, in_pieces, value_rows
-from modular_agent.storage.unit_of_work import CommonStep
+from modular_agent.storage.unit_of_work import CommonStep, SessionStanding
 
 __all__ = ["change_pending", "change_run", "create_run", "transition_run"]
 
@@ -85,7 +85,7 @@ def create_run(new: NewRun) -> CommonStep[NewRun, RunRow]:
     Raises `RunAlreadyActive`, `SessionUnknown`, and `SessionMoved` when the session does not stand as it did at the
     record `since` of the new run.
     """
-    return CommonStep(_create_runs, new, RunRow.of)
+    return CommonStep(_create_runs, new, RunRow.of, _standing)
 
 
 def _create_runs(connection: sqlite3.Connection, new: Sequence[NewRun]) -> list[list[Any] | Exception]:
@@ -101,7 +101,6 @@ def _create_runs(connection: sqlite3.Connection, new: Sequence[NewRun]) -> list[
             session = sessions[each.session.session_id]
             sums.start(session.tenant, session.workflow_id, created_at=row[PLACES["created_at"]])
         sums.store(connection)
-        _follow(connection, ((row, each.now_us) for each, row in made))
     return answers
 
 
@@ -153,7 +152,7 @@ def transition_run(
     """
     change = change or RunChange()
     transition = _Transition(run_id, target, now_us, expected_epoch, expected_hold, raise_epoch, change)
-    return CommonStep(_transition_runs, transition, RunRow.of)
+    return CommonStep(_transition_runs, transition, RunRow.of, _standing, apart=True)
 
 
 def _transition_runs(connection: sqlite3.Connection, transitions: Sequence[_Transition]) -> list[list[Any] | Exception]:
@@ -168,7 +167,6 @@ def _transition_runs(connection: sqlite3.Connection, transitions: Sequence[_Tran
             _count_end(sums, before, before.row, sign=-1)  # a run counts where it last ended
             _count_end(sums, before, row, sign=1)
         sums.store(connection)
-        _follow(connection, ((row, each.now_us) for each, row in changed))
     return answers
 
 
@@ -264,19 +262,11 @@ def _count_end(sums: RunSums, owner: _Stored, row: Sequence[Any], *, sign: int) 
         )
 
 
-def _follow(connection: sqlite3.Connection, changed: Iterable[tuple[Sequence[Any], int]]) -> None:
-    """Sets the status of sessions by their runs', each changed at a time."""
-    values: list[tuple[Any, ...]] = []
-    for row, now_us in changed:
-        status = RunStatus(row[PLACES["status"]])
-        current = None if status in ENDED_RUN_STATUSES else row[PLACES["run_id"]]
-        values.append((row[PLACES["session_n"]], SESSION_STATUS_OF_RUN[status].value, current, now_us))
-    for piece in in_pieces(values):
-        connection.execute(
-            f"WITH v(n, status, run_id, at) AS (VALUES {value_rows(piece)}) UPDATE sessions SET status = v.status,"
-            " current_run_id = v.run_id, updated_at = max(updated_at, v.at) FROM v WHERE sessions.n = v.n",
-            [*chain.from_iterable(piece)],
-        )
+def _standing(changed: NewRun | _Transition, row: Sequence[Any]) -> SessionStanding:
+    """How a session stands by its run's row."""
+    status = RunStatus(row[PLACES["status"]])
+    current = None if status in ENDED_RUN_STATUSES else row[PLACES["run_id"]]
+    return SessionStanding(row[PLACES["session_n"]], SESSION_STATUS_OF_RUN[status].value, current, changed.now_us)
 
 
 def _json(value: object) -> str:

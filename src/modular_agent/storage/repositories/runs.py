@@ -210,7 +210,7 @@ def take_inbox_of_run(session: SessionRef, run_id: str) -> Callable[[sqlite3.Con
 
 def inbox_waits(session: SessionRef) -> CommonStep[SessionRef, bool]:
     """The step that says whether anything waits for the session."""
-    return CommonStep(_inboxes_wait, session)
+    return CommonStep(_inboxes_wait, session, apart=True)
 
 
 class RunRepository:
