@@ -9,10 +9,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.streams import EMPTY_PAYLOAD
 
 from modular_agent.engine.providers.endpoint import Endpoint
 from modular_agent.engine.providers.errors import ProviderError
-from modular_agent.engine.providers.poster import Connector
+from modular_agent.engine.providers.poster import Connector, _Handler, read_any
 from modular_agent.kit.clock import SystemClock
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream; charset=utf-8\r\n"
@@ -20,6 +21,7 @@ JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 ONE, TWO, DONE = b"data: one\n\n", b"data: two\n\n", b"data: [DONE]\n\n"
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+READ = ("_size", "_cursor", "_buffer", "_buffer_offset", "_http_chunk_splits", "total_bytes")
 REFUSAL = b'{"error":{"message":"no"}}'
 
 
@@ -159,3 +161,19 @@ async def test_a_closed_session_is_said_to_be() -> None:
     endpoint = Endpoint(session, url="http://127.0.0.1/v1", headers={}, provider="p", model="m", clock=SystemClock())
     with pytest.raises(RuntimeError, match="Session is closed"):
         await endpoint.post(b"{}", timeout=5, answer=Everything())
+
+
+async def test_pieces_that_came_together_are_read_as_one() -> None:
+    loop = asyncio.get_running_loop()
+    bodies = [aiohttp.StreamReader(_Handler(loop), 1024, loop=loop) for _ in range(2)]
+    for body in bodies:
+        for piece in (b"one", b"two", b"three"):
+            body.begin_http_chunk_receiving()
+            body.feed_data(piece)
+            body.end_http_chunk_receiving()
+        assert await body.read(2) == b"on"  # whoever read a part of the first gets the rest
+    [ours, theirs] = bodies
+    assert await read_any(ours) == await theirs.readany() == b"etwothree"
+    assert [getattr(ours, name) for name in READ] == [getattr(theirs, name) for name in READ]
+    ours.feed_eof()
+    assert await read_any(ours) == await read_any(EMPTY_PAYLOAD) == b""
