@@ -75,7 +75,7 @@ def test_beside_a_server_the_server_does_it_and_no_secret_is_logged(
     out, errors = served.process.communicate(timeout=PATIENCE)
     assert "/budgets" in errors
     assert secret not in out + errors
-    assert secret.rpartition("_")[2] not in out + errors
+    assert secret[-32:] not in out + errors  # its random part, which may hold any character of a URL
 
 
 def test_making_a_key_imports_no_engine(project: Project) -> None:
