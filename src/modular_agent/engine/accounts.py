@@ -49,19 +49,28 @@ class Account:
     calls: int = 0  # held
     tokens: int = 0
     cost_nano: int = 0
-    waiters: list["asyncio.Future[None]"] = field(default_factory=list["asyncio.Future[None]"])
+    _waiters: list["asyncio.Future[None]"] = field(default_factory=list["asyncio.Future[None]"])
 
-    def wake(self) -> None:
-        """Wakes those who wait for the end of a call."""
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+    def hold(self, held: Held) -> None:
+        self.calls += held.calls
+        self.tokens += held.tokens
+        self.cost_nano += held.cost_nano
+
+    def release(self, held: Held) -> None:
+        """Gives back what a call held, and wakes those who wait for that."""
+        self.calls -= held.calls
+        self.tokens -= held.tokens
+        self.cost_nano -= held.cost_nano
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     async def changed(self) -> None:
         """Returns when a call that holds something has ended."""
         waiter = asyncio.get_running_loop().create_future()
-        self.waiters.append(waiter)
+        self._waiters.append(waiter)
         await waiter
 
 
@@ -98,9 +107,7 @@ class Ledger:
     @property
     def day(self) -> int:
         """The current day, in days since the epoch (UTC)."""
-        day = self._clock.now_us() // DAY
-        if day != self._day:
-            self._day = max(self._day, day)
+        self._day = max(self._day, self._clock.now_us() // DAY)
         return self._day
 
     async def open(self, scopes: Sequence[Scope]) -> list[Pot]:

@@ -103,13 +103,8 @@ class Reservation:
     def release(self) -> None:
         if self.is_open:
             self.is_open = False
-            held = self.held
             for account in self.accounts:
-                account.calls -= held.calls
-                account.tokens -= held.tokens
-                account.cost_nano -= held.cost_nano
-                if account.waiters:
-                    account.wake()
+                account.release(self.held)
 
 
 class Budget:
@@ -222,12 +217,10 @@ class Budget:
 
     def hold(self, need: Need) -> Reservation:
         """Holds what a call may use at most; give it to `settle` or back with `release`."""
-        accounts, held = self._accounts(), need.most
+        accounts = self._accounts()
         for account in accounts:
-            account.calls += held.calls
-            account.tokens += held.tokens
-            account.cost_nano += held.cost_nano
-        return Reservation(held, accounts)
+            account.hold(need.most)
+        return Reservation(need.most, accounts)
 
     def settle(self, reservation: Reservation, call: ModelCall, *, model: str) -> list[Charge]:
         """Gives a reservation back and counts what the call really used; to be stored with the call.

@@ -6,10 +6,11 @@ node writes is LangGraph's: its writers are taken apart once, when the graph is 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
+from langgraph._internal._constants import CONFIG_KEY_READ, CONFIG_KEY_RUNTIME, CONFIG_KEY_SEND, TASKS
 from langgraph.errors import InvalidUpdateError
 from langgraph.graph import END
 from langgraph.pregel._write import PASSTHROUGH, ChannelWrite, ChannelWriteEntry, ChannelWriteTupleEntry
@@ -19,12 +20,6 @@ from langgraph.types import Send
 from modular_agent.engine.context import RunContext
 
 __all__ = ["Decision", "NodeCall", "NodeSequence", "slim"]
-
-# Where LangGraph keeps a task's `Runtime` in `config["configurable"]`, what it writes with and what it reads with.
-_RUNTIME: Final = "__pregel_runtime"
-_SEND: Final = "__pregel_send"
-_READ: Final = "__pregel_read"
-_TASKS: Final = "__pregel_tasks"  # the channel of what is sent to nodes
 
 _Write = tuple[str, Any]  # a channel, and what is written to it
 _Writer = Callable[[Any, RunnableConfig], Sequence[_Write]]  # what is written for a node's output
@@ -83,7 +78,7 @@ class NodeSequence(Runnable[Any, Any]):
                     output = await node.ainvoke(input, config, **kwargs)
             finally:
                 var_child_runnable_config.reset(token)
-        send = _configurable(config)[_SEND]
+        send = _configurable(config)[CONFIG_KEY_SEND]
         for writer in self._writers:
             send(writer(output, config))
         return output
@@ -100,7 +95,7 @@ def slim(graph: Any) -> None:
 def runtime_of(config: RunnableConfig | None) -> Runtime[RunContext]:
     """What LangGraph gives a task to run with."""
     assert config is not None
-    return cast("Runtime[RunContext]", _configurable(config)[_RUNTIME])
+    return cast("Runtime[RunContext]", _configurable(config)[CONFIG_KEY_RUNTIME])
 
 
 def _configurable(config: RunnableConfig) -> dict[str, Any]:
@@ -152,7 +147,7 @@ def _branch(branch: Any, keys: list[str]) -> _Writer:
     }
 
     def write(output: Any, config: RunnableConfig) -> list[_Write]:
-        state: dict[str, Any] = _configurable(config)[_READ](keys, True)
+        state: dict[str, Any] = _configurable(config)[CONFIG_KEY_READ](keys, True)
         if isinstance(output, dict):
             state = {**cast("dict[str, Any]", output), **state}
         chosen: list[_Write] = []
@@ -162,7 +157,7 @@ def _branch(branch: Any, keys: list[str]) -> _Writer:
             elif target.node == END:
                 raise InvalidUpdateError("nothing can be sent to the end")
             else:
-                chosen.append((_TASKS, target))
+                chosen.append((TASKS, target))
         return chosen
 
     return write

@@ -5,6 +5,7 @@ from typing import Any, Final, cast
 
 import orjson
 import ormsgpack
+from langgraph._internal._constants import TASKS  # the channel of what was sent to nodes
 from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import EXT_CONSTRUCTOR_POS_ARGS
@@ -16,7 +17,6 @@ from modular_agent.engine.store import LogItem
 __all__ = ["log_segments", "plain_values", "stored_form"]
 
 _LOG: Final = "__log__"
-_TASKS: Final = "__pregel_tasks"  # the channel of what was sent to nodes
 _BOOKKEEPING: Final = ("branch:", "join:")
 
 
@@ -37,8 +37,8 @@ def stored_form(
             name, length = value.segments[-1]
             first = length - len(value.new)
             items += [LogItem(name, first + i, orjson.dumps(item)) for i, item in enumerate(value.new)]
-    if sent := values.get(_TASKS):
-        values[_TASKS] = [_packed(each, serializer) for each in sent]
+    if sent := values.get(TASKS):
+        values[TASKS] = [_packed(each, serializer) for each in sent]
     return {**checkpoint, "channel_values": values}, items, logs
 
 

@@ -276,10 +276,8 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if self._console is not None:
             return self._console(None, "", self._line(record))
-        line: str | None = getattr(
-            record, "json_line", None
-        )  # of a file it is asked twice, and of the terminal once more
-        if line is None:
+        line: str | None = getattr(record, "json_line", None)
+        if line is None:  # a file asks twice, and the terminal once more
             line = record.json_line = _json(self._line(record))
         return line
 

@@ -62,8 +62,8 @@ def frames(events: Iterable[Event], *, generation: int = 0) -> bytes:
         if event.seq is not None:
             parts.append(b"id: %d.%d\n" % (event.seq, generation) if generation else b"id: %d\n" % event.seq)
         elif event.type == LOG_RESET:  # a browser that reconnects by itself must not come back with the same cursor
-            generation = orjson.loads(event.envelope)["data"]["generation"]
-            parts.append(b"id: 0.%d\n" % generation if generation else b"id: 0\n")
+            begun = orjson.loads(event.envelope)["data"]["generation"]
+            parts.append(b"id: 0.%d\n" % begun if begun else b"id: 0\n")
         parts += (_named(event.type), event.envelope, b"\n\n")
     return b"".join(parts)
 

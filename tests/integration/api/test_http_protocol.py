@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import aiohttp
@@ -118,7 +119,7 @@ async def said(port: int, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     got = bytearray()
-    with pytest.raises(TimeoutError) if b"close" not in request and b"nonsense" not in request else _nothing():
+    with pytest.raises(TimeoutError) if b"close" not in request and b"nonsense" not in request else nullcontext():
         async with asyncio.timeout(0.5):
             while data := await reader.read(1 << 20):
                 got += data
@@ -127,10 +128,17 @@ async def said(port: int, request: bytes) -> bytes:
     return b"\r\n".join(line for line in lines if not line.startswith((b"date", b"server-timing")))
 
 
-class _nothing:  # noqa: N801 - used as pytest.raises is
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
+@asynccontextmanager
+async def asking(
+    serving: Any, routes: Routes, protocol: type[HttpToolsProtocol], request: bytes
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection on which `request` was sent."""
+    async with serving(routes, http=protocol) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request)
+        async with asyncio.timeout(5):
+            yield reader, writer
+        writer.close()
 
 
 async def test_every_answer_is_the_same_as_uvicorn_s_own(serving: Any) -> None:
@@ -145,26 +153,19 @@ async def test_every_answer_is_the_same_as_uvicorn_s_own(serving: Any) -> None:
 
 async def test_a_head_does_not_wait_for_a_body_that_is_late(serving: Any) -> None:
     routes = Routes()
-    async with serving(routes, http=HttpProtocol) as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(asked("GET", "/late"))
-        async with asyncio.timeout(5):
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
-            routes.go_on.set()
-            assert await reader.readuntil(b"0\r\n\r\n") == b"4\r\nlate\r\n0\r\n\r\n"
-        writer.close()
+    async with asking(serving, routes, HttpProtocol, asked("GET", "/late")) as (reader, _):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+        routes.go_on.set()
+        assert await reader.readuntil(b"0\r\n\r\n") == b"4\r\nlate\r\n0\r\n\r\n"
 
 
 @BOTH
 async def test_a_stream_whose_client_goes_is_ended(serving: Any, protocol: type[HttpToolsProtocol]) -> None:
     routes = Routes()
-    async with serving(routes, http=protocol) as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(asked("GET", "/events"))
-        async with asyncio.timeout(5):
-            assert b"x-run: 1" in await reader.readuntil(b"first\n")
-            writer.close()
-            await routes.closed.wait()
+    async with asking(serving, routes, protocol, asked("GET", "/events")) as (reader, writer):
+        assert b"x-run: 1" in await reader.readuntil(b"first\n")
+        writer.close()
+        await routes.closed.wait()
     assert routes.gone.is_set()
 
 
@@ -172,25 +173,17 @@ async def test_a_stream_whose_client_goes_is_ended(serving: Any, protocol: type[
 async def test_a_stream_ends_with_its_last_piece(serving: Any, protocol: type[HttpToolsProtocol]) -> None:
     routes = Routes()
     routes.go_on.set()
-    async with serving(routes, http=protocol) as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(asked("GET", "/events?last=1") + asked("GET", "/json"))
-        async with asyncio.timeout(5):
-            assert (await reader.readuntil(b"0\r\n\r\n")).endswith(b"6\r\nfirst\n\r\n5\r\nlast\n\r\n0\r\n\r\n")
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
-        writer.close()
+    async with asking(serving, routes, protocol, asked("GET", "/events?last=1") + asked("GET", "/json")) as (reader, _):
+        assert (await reader.readuntil(b"0\r\n\r\n")).endswith(b"6\r\nfirst\n\r\n5\r\nlast\n\r\n0\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 @BOTH
 async def test_a_stream_that_fails_is_cut_off(serving: Any, protocol: type[HttpToolsProtocol]) -> None:
     routes = Routes()
     routes.go_on.set()
-    async with serving(routes, http=protocol) as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(asked("GET", "/events?fails=1"))
-        async with asyncio.timeout(5):
-            assert (await reader.read()).endswith(b"6\r\nfirst\n\r\n")
-        writer.close()
+    async with asking(serving, routes, protocol, asked("GET", "/events?fails=1")) as (reader, _):
+        assert (await reader.read()).endswith(b"6\r\nfirst\n\r\n")
     assert routes.closed.is_set()
 
 
